@@ -1,0 +1,30 @@
+"""The two errors a user can cause or repair, each one line long; the command line prints them without a traceback."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """A value that cannot be used, refused before any compute. Exit code 2."""
+
+    exit_code = 2
+
+    def __init__(self, field: str, value: object, fix: str):
+        """``field``: what was given wrong; ``value``: what was given; ``fix``: why not, and what to do instead."""
+        super().__init__(f"{field}={value!r}: {fix}" if value is not None else f"{field}: {fix}")
+
+
+class RunError(RuntimeError):
+    """A run that cannot go on (it diverged, a worker died); what it had saved is kept. Exit code 1."""
+
+    exit_code = 1
+
+
+def choose(field: str, value: object, valid: Iterable[str]) -> str:
+    """``value`` if it is one of ``valid``; otherwise an `InputError` that lists them, nearest first."""
+    valid = list(valid)
+    if value in valid:
+        return value
+    near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(field, value, f"unknown; {hint}valid: {', '.join(valid)}")
