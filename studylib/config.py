@@ -1,0 +1,287 @@
+"""What a pre-training run is: frozen settings that refuse what they do not know, and the run id they hash to."""
+
+import dataclasses
+import hashlib
+import json
+import types
+import typing
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from studylib.data.augment import Augmentation
+from studylib.errors import InputError, choose
+
+SCHEMA = 1  # raised when the meaning of a setting changes, so that old runs are not taken for new ones
+
+
+def require(field: str, value: object, ok: bool, fix: str) -> None:
+    """Raise an `InputError` for ``field`` unless ``ok``."""
+    if not ok:
+        raise InputError(field, value, fix)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """ResNet of basic or bottleneck blocks; see `studylib.models.encoder`."""
+
+    arch: str = "resnet10"
+    """resnet10, resnet18 or resnet50"""
+    width: int = 64
+    """channels of the first stage; the later stages have 2, 4 and 8 times as many (64: torchvision's networks)"""
+    stem: str = "conv7"
+    """conv7: 7x7 stride 2 and max-pooling (ImageNet); conv3: 3x3 stride 1 (32 px); conv3s2: 3x3 stride 2 (32 px, a quarter of the cost)"""
+
+    def __post_init__(self) -> None:
+        choose("encoder.arch", self.arch, ("resnet10", "resnet18", "resnet50"))
+        choose("encoder.stem", self.stem, ("conv7", "conv3", "conv3s2"))
+        require("encoder.width", self.width, self.width >= 1, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Projector:
+    """L hidden blocks of linear, batch norm and activation, then a linear layer; every part can be left out."""
+
+    hidden_layers: int = 0
+    """number of hidden blocks L; with ``out`` 0 as well there is no projector"""
+    width: int = 2048
+    """width of the hidden linear layers"""
+    out: int = 0
+    """width of the last linear layer; 0 leaves it out"""
+    linear: bool = True
+    """whether the hidden blocks have a linear layer"""
+    batch_norm: bool = True
+    activation: str = "relu"
+    """relu, gelu or none"""
+    bias: bool = True
+    """bias of the hidden linear layers"""
+    out_bias: bool = True
+    input_l2: bool = False
+    """l2-normalise the encoder's features first"""
+
+    def __post_init__(self) -> None:
+        choose("projector.activation", self.activation, ("relu", "gelu", "none"))
+        require("projector.hidden_layers", self.hidden_layers, self.hidden_layers >= 0, "must be 0 or more")
+        require("projector.width", self.width, self.width >= 1, "must be at least 1")
+        require("projector.out", self.out, self.out >= 0, "must be 0 (no last layer) or more")
+
+    @property
+    def exists(self) -> bool:
+        return self.hidden_layers > 0 or self.out > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimisation:
+    """SGD with linear warm-up and a cosine to ``final_lr``, per step."""
+
+    epochs: int = 100
+    batch: int = 256
+    lr: float = 0.1
+    """peak learning rate for a batch of 256; scaled linearly with the batch"""
+    final_lr: float = 1e-6
+    warmup_epochs: float = 10.0
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    """on parameters of two or more dimensions only"""
+    precision: str = "auto"
+    """auto: bfloat16 autocast on a GPU and float32 on a CPU; float32: float32 everywhere"""
+
+    def __post_init__(self) -> None:
+        choose("optimisation.precision", self.precision, ("auto", "float32"))
+        require("optimisation.epochs", self.epochs, self.epochs >= 0, "must be 0 (keep the random start) or more")
+        require("optimisation.batch", self.batch, self.batch >= 2, "must be at least 2 (batch norm needs two images)")
+        require("optimisation.momentum", self.momentum, 0 <= self.momentum < 1, "must be in [0, 1)")
+        require("optimisation.lr", self.lr, self.lr > 0, "must be positive")
+        for name in ("final_lr", "warmup_epochs", "weight_decay"):
+            require(f"optimisation.{name}", getattr(self, name), getattr(self, name) >= 0, "must be 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """Settings of ``sl`` and ``sl_mlp``."""
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        require("cross_entropy.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitor:
+    """What is looked at while training; nothing is chosen by it."""
+
+    every: int = 1
+    """epochs between upstream kNN accuracies; 0 for never"""
+    gallery: int = 5000
+    """training images among which neighbours are looked for"""
+    queries: int = 2000
+    """test images classified"""
+    snapshots: str = "final"
+    """final, or log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
+
+    def __post_init__(self) -> None:
+        choose("monitor.snapshots", self.snapshots, ("final", "log"))
+        require("monitor.every", self.every, self.every >= 0, "must be 0 (never) or more")
+        for name in ("gallery", "queries"):
+            require(f"monitor.{name}", getattr(self, name), getattr(self, name) >= 1, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides a pre-training run's weights and metrics."""
+
+    method: str
+    seed: int
+    data: str
+    """data set and optionally a part of its classes, ``cifar100/natural``"""
+    encoder: Encoder = field(default_factory=Encoder)
+    projector: Projector = field(default_factory=Projector)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    optimisation: Optimisation = field(default_factory=Optimisation)
+    cross_entropy: CrossEntropy = field(default_factory=CrossEntropy)
+    monitor: Monitor = field(default_factory=Monitor)
+
+    def __post_init__(self) -> None:
+        choose("method", self.method, METHODS)
+        require("seed", self.seed, 0 <= self.seed < 2**32, "must be in [0, 2^32)")
+        if self.method == "sl":
+            require("projector", "given", not self.projector.exists, "sl has none; use method=sl_mlp")
+        if self.method == "sl_mlp":
+            require("projector", "none", self.projector.exists, "sl_mlp needs one; use method=sl for none")
+
+    @property
+    def id(self) -> str:
+        """Ten hexadecimal digits that name the run.
+
+        Settings at their default do not enter, so that a setting added later leaves old runs valid; ``training.record``
+        compares the whole stored configuration, so that a changed default is refused instead of mistaken.
+        """
+        content = json.dumps([SCHEMA, changed(self)], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(content.encode()).hexdigest()[:10]
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder."""
+        return f"{self.method}-{self.id}"
+
+
+METHODS = ("sl", "sl_mlp")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """The settings as nested dictionaries of JSON types."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def changed(config: Any) -> dict[str, Any]:
+    """The settings that differ from their defaults, as nested dictionaries of JSON types."""
+    given = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            if inner := changed(value):
+                given[item.name] = inner
+        elif item.default is dataclasses.MISSING or value != item.default:
+            given[item.name] = list(value) if isinstance(value, tuple) else value
+    return given
+
+
+def from_dict(values: dict[str, Any]) -> RunConfig:
+    """The configuration that ``to_dict`` or ``changed`` described."""
+    return build(RunConfig, values)
+
+
+def build(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
+    """An instance of the dataclass ``kind`` from nested ``values``.
+
+    Raises:
+        InputError: a name is unknown (the nearest valid one is given) or a value has the wrong type or range.
+    """
+    hints = typing.get_type_hints(kind)
+    given = {}
+    for name, value in values.items():
+        choose(f"setting of {prefix.rstrip('.') or 'a run'}", name, hints)
+        if dataclasses.is_dataclass(hints[name]):
+            require(prefix + name, value, isinstance(value, dict), "is a group of settings")
+            given[name] = build(hints[name], value, f"{prefix}{name}.")
+        else:
+            given[name] = coerce(prefix + name, value, hints[name])
+    return kind(**given)
+
+
+def coerce(field: str, value: Any, kind: Any) -> Any:
+    """``value`` as ``kind`` (str, bool, int, float or a tuple of these), from Python, YAML or the command line.
+
+    Text is read as what it says ("1e-3" is a number, "false" is not true); nothing is rounded or truncated.
+
+    Raises:
+        InputError: it cannot be read as that type.
+    """
+    if isinstance(kind, types.GenericAlias):
+        item = typing.get_args(kind)[0]
+        parts = yaml.safe_load(value.replace("(", "[").replace(")", "]")) if isinstance(value, str) else value
+        if not isinstance(parts, list | tuple):
+            raise InputError(field, value, "must be a list such as [0.25, 1.0]")
+        count = len(typing.get_args(kind))
+        if typing.get_args(kind)[-1] is not Ellipsis and len(parts) != count:
+            raise InputError(field, value, f"must have {count} entries")
+        return tuple(coerce(field, part, item) for part in parts)
+    if kind is str and isinstance(value, str):
+        return value
+    if kind is bool:
+        word = str(value).lower()
+        if isinstance(value, bool | str) and word in ("true", "false"):
+            return word == "true"
+    elif kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
+        try:
+            number = float(value)
+            if kind is float and number == number and abs(number) != float("inf"):
+                return number
+            if kind is int and number == int(number):
+                return int(value) if not isinstance(value, float) else int(number)
+        except (ValueError, OverflowError):
+            pass
+    raise InputError(field, value, f"must be {({str: 'text', bool: 'true or false', int: 'a whole number', float: 'a number'})[kind]}")
+
+
+def field_names(kind: type = RunConfig, prefix: str = "") -> dict[str, Any]:
+    """Dotted names of all settings with their types."""
+    names = {}
+    for name, hint in typing.get_type_hints(kind).items():
+        names |= field_names(hint, f"{prefix}{name}.") if dataclasses.is_dataclass(hint) else {prefix + name: hint}
+    return names
+
+
+@cache
+def scales() -> dict[str, dict[str, Any]]:
+    """The scales by name, each as its YAML file says."""
+    files = sorted((resources.files("studylib") / "scales").iterdir(), key=lambda file: file.name)
+    return {file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text()) for file in files if file.name.endswith(".yaml")}
+
+
+def scale(name: str) -> dict[str, Any]:
+    """The scale ``name``: seeds, suite, settings for all methods and for each."""
+    return scales()[choose("scale", name, scales())]
+
+
+def resolve(scale_name: str, method: str, seed: int = 0, overrides: dict[str, Any] | None = None) -> RunConfig:
+    """The run of ``method`` with ``seed`` at a scale, with dotted ``overrides`` such as ``{"projector.width": 512}``.
+
+    Raises:
+        InputError: unknown scale, method or setting, wrong type, value out of range.
+    """
+    content = scale(scale_name)
+    choose("method", method, METHODS)
+    values: dict[str, Any] = {}
+    names = field_names()
+    for dotted, value in [*content["common"].items(), *content["methods"].get(method, {}).items(), *(overrides or {}).items()]:
+        full = [name for name in names if name.endswith(f".{dotted}")]
+        require("parameter", dotted, dotted in names or not full, f"write {' or '.join(full)}")
+        choose("parameter", dotted, names)
+        require("parameter", dotted, dotted not in ("method", "seed"), f"use --{dotted}")
+        group, _, name = dotted.rpartition(".")
+        (values.setdefault(group, {}) if group else values)[name] = value
+    return from_dict(values | {"method": method, "seed": seed})

@@ -1,0 +1,15 @@
+"""What the training loop hands to a method."""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    views: list[Tensor]
+    """for each augmentation that the method asked for: (B, 3, H, W) float in [0, 1]"""
+    labels: Tensor
+    """(B,) class of each image"""
+    ids: Tensor
+    """(B,) row of each image in the training set"""

@@ -1,0 +1,193 @@
+"""A grid of runs -> the results table: runs what is missing in parallel workers, reads what is there."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from studylib import paths
+from studylib.config import RunConfig, resolve, scale, to_dict
+from studylib.data import load
+from studylib.errors import RunError, choose
+from studylib.evaluate import Evaluation, cached
+from studylib.training import Run, checkpoint
+from studylib.training.loop import RESUME_EXIT, snapshot_epochs, stop_requested
+
+COLUMNS = ["scale", "method", "variant", "run", "seed", "epoch", "dataset", "layer", "split", "protocol", "measure", "value"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One run and what is evaluated of it."""
+
+    scale: str
+    variant: str
+    """row of an ablation; the method's name where nothing is varied"""
+    config: RunConfig
+    evaluations: tuple[Evaluation, ...]
+
+    @property
+    def done(self) -> bool:
+        run = Run(self.config)
+        return run.done and all(cached(run, evaluation).exists() for evaluation in self.evaluations)
+
+
+def run(jobs: Iterable[Job], workers: int | None = None, show: str = "auto") -> Any:
+    """The results table (a pandas DataFrame with `COLUMNS`) of ``jobs``; what is missing is computed first.
+
+    Args:
+        workers: runs at a time; by default one per GPU, or one per core with one thread each.
+        show: ``bar`` for a person, ``lines`` (one per epoch) for a log, ``auto`` to find out.
+
+    Raises:
+        InputError: a data set cannot be read; raised before anything is run.
+        RunError: runs failed; the others were finished first.
+        SystemExit: code 75 after SIGTERM, when the workers have saved; call again to go on.
+    """
+    jobs = list(jobs)
+    missing = list({job.config.name: job for job in merged(jobs) if not job.done}.values())
+    if missing:
+        for spec in sorted({job.config.data for job in missing} | {e.dataset for job in missing for e in job.evaluations}):
+            load(spec)  # refuses what cannot be read, and fills the cache once instead of in every worker
+        _compute(missing, workers or default_workers(), show)
+    return table(jobs)
+
+
+def merged(jobs: Iterable[Job]) -> list[Job]:
+    """One job per configuration, with the evaluations of all that share it."""
+    found: dict[RunConfig, list[Evaluation]] = {}
+    first: dict[RunConfig, Job] = {}
+    for job in jobs:
+        first.setdefault(job.config, job)
+        known = found.setdefault(job.config, [])
+        known += [evaluation for evaluation in job.evaluations if evaluation not in known]
+    return [
+        Job(scale=job.scale, variant=job.variant, config=config, evaluations=tuple(found[config])) for config, job in first.items()
+    ]
+
+
+def table(jobs: Iterable[Job]) -> Any:
+    """Rows of what is there; jobs without results have none."""
+    import pandas
+
+    rows = []
+    for job in jobs:
+        run = Run(job.config)
+        base = {"scale": job.scale, "method": job.config.method, "variant": job.variant, "run": run.config.name, "seed": job.config.seed}
+        if not run.done:
+            continue
+        for evaluation in job.evaluations:
+            if (file := cached(run, evaluation)).exists():
+                rows += [base | row for row in json.loads(file.read_text())]
+        seconds = sum(row["seconds"] for row in run.timing())
+        rows.append(
+            base
+            | {"epoch": job.config.optimisation.epochs, "dataset": job.config.data, "layer": "", "split": "train"}
+            | {"protocol": "wall clock of pre-training on this machine", "measure": "seconds", "value": seconds}
+        )
+    return pandas.DataFrame(rows, columns=COLUMNS)
+
+
+def default_workers() -> int:
+    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+
+
+def _compute(jobs: list[Job], workers: int, show: str) -> None:
+    """Run every job in a process of its own, ``workers`` at a time."""
+    waiting, running, failed = list(jobs), {}, []
+    free = list(range(workers))
+    progress = Progress(jobs, show)
+    with stop_requested() as stop:
+        try:
+            while waiting or running:
+                if stop.is_set():
+                    raise SystemExit(RESUME_EXIT)
+                while waiting and free:
+                    slot, job = free.pop(0), waiting.pop(0)
+                    running[slot] = (job, *start(job, slot))
+                for slot, (job, process, log, offset) in list(running.items()):
+                    code = process.poll()
+                    running[slot] = (job, process, log, progress.follow(log, offset))
+                    if code is not None:
+                        free.append(slot)
+                        del running[slot]
+                        if code:
+                            failed.append((job, code, last_line(log)))
+                time.sleep(0.1)
+        finally:
+            for _, process, _, _ in running.values():
+                process.send_signal(signal.SIGTERM)
+            for _, process, _, _ in running.values():
+                process.wait()
+            progress.close()
+    if failed:
+        job, code, said = failed[0]
+        raise RunError(f"{len(failed)} of {len(jobs)} runs failed; {job.config.name} (exit code {code}): {said}")
+
+
+def start(job: Job, slot: int) -> tuple[subprocess.Popen, Path, int]:
+    """A worker process on GPU or core ``slot``; its output is appended to ``log.txt`` in the run's folder."""
+    folder = checkpoint.usable(Run(job.config).folder, "STUDYLIB_RUNS")
+    task = {"config": to_dict(job.config), "evaluations": [asdict(evaluation) for evaluation in job.evaluations]}
+    checkpoint.write_json(folder / "task.json", task)
+    log = folder / "log.txt"
+    environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(paths.REPOSITORY)}
+    if torch.cuda.is_available():
+        environment["CUDA_VISIBLE_DEVICES"] = str(slot)
+    else:
+        environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    with log.open("ab") as out:
+        offset = out.tell()
+        command = [sys.executable, "-m", "studylib.worker", str(folder / "task.json")]
+        return subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment), log, offset
+
+
+class Progress:
+    """Epochs done of all jobs: a bar for a person, the workers' own lines for a log."""
+
+    def __init__(self, jobs: list[Job], show: str):
+        choose("show", show, ("auto", "bar", "lines"))
+        epochs = sum(job.config.optimisation.epochs - len(Run(job.config).metrics()) for job in jobs)
+        person = person_watches() if show == "auto" else show == "bar"
+        self.bar = tqdm(total=epochs + len(jobs), unit="epoch", desc=f"{len(jobs)} runs") if person else None
+
+    def follow(self, log: Path, offset: int) -> int:
+        """Show what was added to ``log`` after ``offset``; returns the new offset."""
+        with log.open("rb") as file:
+            file.seek(offset)
+            text = file.read()
+        whole = text[: text.rfind(b"\n") + 1]
+        for said in whole.decode(errors="replace").splitlines():
+            if self.bar is None:
+                print(said, flush=True)
+            elif " epoch " in said or said.endswith("evaluated"):
+                self.bar.update()
+        return offset + len(whole)
+
+    def close(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+
+def person_watches() -> bool:
+    """Whether output goes to a person: a terminal, or a notebook front end that can ask for input (papermill cannot)."""
+    if "ipykernel" in sys.modules:
+        from IPython import get_ipython
+
+        return bool(getattr(getattr(get_ipython(), "kernel", None), "_allow_stdin", False))
+    return sys.stderr.isatty()
+
+
+def last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1] if lines else "it wrote nothing"

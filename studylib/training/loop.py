@@ -1,0 +1,244 @@
+"""The training loop, whole and in one place.
+
+Nothing random is carried from step to step: the order of an epoch and the augmentation of a step are drawn from
+generators seeded by (seed, purpose, number). A run killed anywhere therefore goes on from its last checkpoint exactly as
+if it had never stopped.
+"""
+
+import math
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor, nn
+
+from studylib import neighbours
+from studylib.config import Optimisation, RunConfig
+from studylib.data import ImageSet, load
+from studylib.data.augment import augment
+from studylib.errors import InputError, RunError
+from studylib.methods import METHODS, Batch
+from studylib.training import checkpoint
+from studylib.training.record import Run
+
+RESUME_EXIT = 75  # EX_TEMPFAIL: saved, call again
+DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first step's is not learning
+INITIALISATION, ORDER, AUGMENTATION, MONITOR = range(4)
+
+
+def train(config: RunConfig, *, device: str | None = None, save_every_s: float = 60.0, say: Callable[[str], Any] = print) -> Path:
+    """Folder of the finished run of ``config``; trains what is missing.
+
+    Called again it does nothing; killed at any moment and called again it ends with the same weights and metrics, bit for
+    bit on a CPU with the same number of threads.
+
+    Args:
+        device: torch device, by default a GPU if there is one.
+        save_every_s: seconds between checkpoints inside an epoch (each epoch ends with one); 0 for every step.
+        say: receives one line per epoch.
+
+    Raises:
+        InputError: data or settings cannot be used.
+        RunError: the loss is not finite or has grown tenfold; the last good checkpoint is kept.
+        SystemExit: with code 75 after SIGTERM, once the state is saved.
+    """
+    run = Run(config)
+    if run.done:
+        return run.folder
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    with run.locked(say), stop_requested() as stop:
+        if not run.done:
+            _train(run, load(config.data), device, save_every_s, say, stop)
+    return run.folder
+
+
+def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float, say: Callable, stop: threading.Event) -> None:
+    config, settings, train_set = run.config, run.config.optimisation, images.train
+    steps = len(train_set.labels) // settings.batch  # the last, smaller batch of an epoch is left out
+    if steps == 0:
+        raise InputError("optimisation.batch", settings.batch, f"{config.data} has only {len(train_set.labels)} training images")
+    pixels, labels = train_set.images.to(device), train_set.labels.to(device)
+    torch.manual_seed(seed_of(config.seed, INITIALISATION, 0))
+    method = METHODS[config.method](config, images.num_classes, *channel_statistics(pixels)).to(device)
+    method.to(memory_format=torch.channels_last)
+    optimiser = sgd(method, settings)
+    state = {"epoch": 0, "step": 0, "first_loss": None, "totals": {}, "metrics": [], "timing": []}
+    if run.checkpoint.exists():
+        state = checkpoint.load(run.checkpoint, device)
+        method.load_state_dict(state.pop("method"))
+        optimiser.load_state_dict(state.pop("optimiser"))
+    run.begin({"device": device_name(device), "threads": torch.get_num_threads(), "data_sha256": images.checksum})
+    kept = snapshot_epochs(settings.epochs, config.monitor.snapshots)
+    if 0 in kept and state["epoch"] == state["step"] == 0:
+        keep(run, 0, method, images)
+
+    generator = torch.Generator(device)
+    last_save = time.monotonic()
+    for epoch in range(state["epoch"], settings.epochs):
+        order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed_of(config.seed, ORDER, epoch)))
+        method.train()
+        started, first = time.monotonic(), state["step"]
+        for step in range(first, steps):
+            number = epoch * steps + step
+            rows = order[step * settings.batch : (step + 1) * settings.batch].to(device)
+            generator.manual_seed(seed_of(config.seed, AUGMENTATION, number))
+            views = [channels_last(augment(pixels[rows], view, generator)) for view in method.views]
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(number, steps, settings)
+            with autocast(device, settings.precision):
+                loss, logs = method.loss(Batch(views, labels[rows], rows))
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+            method.after_step()
+            for name, value in {"loss": loss.detach(), **logs}.items():
+                state["totals"][name] = state["totals"].get(name, 0) + value.double()
+            state["step"] = step + 1
+            if state["first_loss"] is None:
+                state["first_loss"] = float(loss)
+            due = stop.is_set() or time.monotonic() - last_save >= save_every_s
+            if due or device.type == "cpu" or step % 100 == 0:  # reading the loss makes a GPU wait
+                refuse_divergence(state, settings)
+            if due:
+                save(run, method, optimiser, state)
+                last_save = time.monotonic()
+            if stop.is_set():
+                say(f"{config.name}: saved in epoch {epoch + 1} after step {step + 1} of {steps}; call again to go on")
+                sys.exit(RESUME_EXIT)
+
+        refuse_divergence(state, settings)
+        speed = (steps - first) * settings.batch / (time.monotonic() - started)
+        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": optimiser.param_groups[0]["lr"]}
+        row |= {name: float(total) / steps for name, total in state["totals"].items()}
+        if config.monitor.every and ((epoch + 1) % config.monitor.every == 0 or epoch + 1 == settings.epochs):
+            row["knn_top1"] = upstream_accuracy(method, images, config, device)
+        state["metrics"].append(row)
+        state["timing"].append({"epoch": epoch + 1, "seconds": time.monotonic() - started, "images_per_s": speed})
+        state |= {"epoch": epoch + 1, "step": 0, "totals": {}}
+        if epoch + 1 in kept:
+            keep(run, epoch + 1, method, images)
+        save(run, method, optimiser, state)
+        last_save = time.monotonic()
+        say(line(config, row, state["timing"][-1]))
+    run.finish()
+
+
+def keep(run: Run, epoch: int, method: nn.Module, images: ImageSet) -> None:
+    """Write the weights after ``epoch`` epochs, with the number of classes and the image size they belong to."""
+    content = {"classes": images.num_classes, "size": images.images.shape[-1], "weights": method.state_dict()}
+    checkpoint.save(run.snapshot(epoch), content)
+
+
+def save(run: Run, method: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """Write the checkpoint, then the tables it holds."""
+    checkpoint.save(run.checkpoint, {**state, "method": method.state_dict(), "optimiser": optimiser.state_dict()})
+    run.write_rows(state["metrics"], state["timing"])
+
+
+def seed_of(seed: int, purpose: int, number: int) -> int:
+    """Seed of the random numbers for one purpose and step; different for each."""
+    return int(numpy.random.SeedSequence([seed, purpose, number]).generate_state(1, numpy.uint64)[0] >> numpy.uint64(1))
+
+
+def sgd(method: nn.Module, settings: Optimisation) -> torch.optim.SGD:
+    """SGD with weight decay on parameters of two or more dimensions only (as t-ReX, code:main.py)."""
+    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+
+
+def learning_rate(number: int, steps: int, settings: Optimisation) -> float:
+    """Rate of step ``number`` (from 0) with ``steps`` per epoch: linear warm-up from 0, then a cosine to ``final_lr``."""
+    peak = settings.lr * settings.batch / 256
+    warmup = settings.warmup_epochs * steps
+    if number < warmup:
+        return peak * (number + 1) / math.ceil(warmup)
+    progress = (number - warmup) / max(1.0, settings.epochs * steps - warmup)
+    return settings.final_lr + (peak - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def refuse_divergence(state: dict[str, Any], settings: Optimisation) -> None:
+    """Raise a `RunError` when the epoch's mean loss is not finite or far above the first step's."""
+    mean, first = float(state["totals"]["loss"]) / state["step"], state["first_loss"]
+    if not math.isfinite(mean) or mean > DIVERGED * max(1.0, abs(first)):
+        raise RunError(
+            f"diverged: mean loss {mean:.3g} in epoch {state['epoch'] + 1} after step {state['step']} (first loss {first:.3g}); "
+            f"the last good checkpoint is kept; lower optimisation.lr={settings.lr:g}"
+        )
+
+
+@torch.no_grad()
+def upstream_accuracy(method: Any, images: ImageSet, config: RunConfig, device: torch.device) -> float:
+    """kNN accuracy (%) of test images among training images, on at most ``monitor.queries`` and ``monitor.gallery``."""
+    method.eval()
+    features = []
+    for part, limit in ((images.train, config.monitor.gallery), (images.test, config.monitor.queries)):
+        generator = torch.Generator().manual_seed(seed_of(config.seed, MONITOR, 0))
+        part = part.select(torch.randperm(len(part.labels), generator=generator)[:limit])
+        batches = part.images.split(512)
+        found = [method.encoder(method.normalise(channels_last(x.to(device).float() / 255))).float().cpu() for x in batches]
+        features.append((torch.cat(found), part.labels))
+    (gallery, gallery_labels), (queries, labels) = features
+    k = min(20, len(gallery))
+    predicted = neighbours.classify(queries, gallery, gallery_labels, images.num_classes, k=k, backend="torch")
+    return 100 * float((predicted == labels).double().mean())
+
+
+def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation (3,) of uint8 images (N, 3, H, W) in [0, 1]."""
+    sums, squares = torch.zeros(2, 3, dtype=torch.float64, device=pixels.device)
+    for part in pixels.split(4096):
+        values = part.double() / 255
+        sums, squares = sums + values.sum((0, 2, 3)), squares + values.square().sum((0, 2, 3))
+    count = pixels.numel() / 3
+    mean = sums / count
+    return mean.float(), (squares / count - mean.square()).clamp_min(1e-6).sqrt().float()
+
+
+def snapshot_epochs(epochs: int, kind: str) -> set[int]:
+    """Epochs after which weights are kept: the last, and for ``log`` also 0, 1, 2, 4, 8, ..."""
+    return {epochs} | ({0} | {2**power for power in range(20) if 2**power <= epochs} if kind == "log" else set())
+
+
+def channels_last(images: Tensor) -> Tensor:
+    return images.contiguous(memory_format=torch.channels_last)
+
+
+def autocast(device: torch.device, precision: str) -> torch.autocast:
+    """bfloat16 on a GPU unless ``precision`` says float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and precision == "auto")
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+@contextmanager
+def stop_requested() -> Iterator[threading.Event]:
+    """An event that SIGTERM sets while the block runs (in the main thread; elsewhere it stays unset)."""
+    stop = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def line(config: RunConfig, row: dict[str, Any], clock: dict[str, Any]) -> str:
+    """One aligned line: the row of ``metrics.jsonl``, then the clock."""
+    left = (config.optimisation.epochs - row["epoch"]) * clock["seconds"]
+    shown = [f"{name} {value:<8.4g}" if isinstance(value, float) else f"{name} {value:<5d}" for name, value in row.items()]
+    return f"{config.name} seed {config.seed}  {' '.join(shown)} {clock['images_per_s']:.0f} images/s  {left:.0f} s left"

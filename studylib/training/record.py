@@ -1,0 +1,113 @@
+"""The folder of a run: what was asked, what was measured, on what it ran, and whether it is done.
+
+``config.json`` the settings · ``metrics.jsonl`` a row per epoch, a function of the settings alone · ``timing.jsonl`` the
+same epochs by the clock · ``record.json`` machine, versions, commit and data of each session · ``checkpoint.pt`` while
+it runs · ``snapshots/epoch-0012.pt`` weights that are kept · ``DONE`` when all of it is there.
+"""
+
+import json
+import platform
+import subprocess
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import torchvision
+from filelock import FileLock, Timeout
+
+from studylib import paths
+from studylib.config import RunConfig, from_dict, to_dict
+from studylib.errors import InputError
+from studylib.training import checkpoint
+
+
+class Run:
+    """The folder of one configuration, ``runs/<method>-<id>``."""
+
+    def __init__(self, config: RunConfig):
+        self.config = config
+        self.folder = paths.runs() / config.name
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.folder / "checkpoint.pt"
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "DONE").exists()
+
+    def snapshot(self, epoch: int | None = None) -> Path:
+        """File with the weights after ``epoch`` epochs, by default all of them."""
+        return self.folder / "snapshots" / f"epoch-{self.config.optimisation.epochs if epoch is None else epoch:04d}.pt"
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of the epochs so far."""
+        return self._rows("metrics.jsonl")
+
+    def timing(self) -> list[dict[str, Any]]:
+        """Seconds and images/s of the epochs so far."""
+        return self._rows("timing.jsonl")
+
+    def _rows(self, name: str) -> list[dict[str, Any]]:
+        file = self.folder / name
+        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+    def write_rows(self, metrics: list[dict[str, Any]], timing: list[dict[str, Any]]) -> None:
+        """Replace both tables."""
+        for name, rows in (("metrics.jsonl", metrics), ("timing.jsonl", timing)):
+            checkpoint.write_text(self.folder / name, "".join(json.dumps(row) + "\n" for row in rows))
+
+    def begin(self, facts: dict[str, Any]) -> None:
+        """Add a session to ``record.json``: ``facts`` (device, data checksum) and the software it runs on."""
+        file = self.folder / "record.json"
+        sessions = json.loads(file.read_text()) if file.exists() else []
+        software = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+        started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        checkpoint.write_json(file, [*sessions, {"started": started, "commit": commit(), **software, **facts}])
+
+    def finish(self) -> None:
+        """Mark the run as done and drop what only a restart would need."""
+        checkpoint.write_text(self.folder / "DONE", f"{self.config.optimisation.epochs} epochs\n")
+        self.checkpoint.unlink(missing_ok=True)
+
+    @contextmanager
+    def locked(self, say: Any = print) -> Any:
+        """Hold the run for this process; one that comes second waits, and says so.
+
+        Raises:
+            InputError: the folder cannot be written, or holds a different configuration.
+        """
+        checkpoint.usable(self.folder, "STUDYLIB_RUNS")
+        lock = FileLock(self.folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            say(f"{self.config.name}: another process is working on this run; waiting for it")
+            lock.acquire()
+        try:
+            self._agree()
+            yield
+        finally:
+            lock.release()
+
+    def _agree(self) -> None:
+        file = self.folder / "config.json"
+        if file.exists():
+            stored = from_dict(json.loads(file.read_text()))
+            if stored != self.config:
+                raise InputError("run", str(self.folder), "holds other settings under the same id; move that folder away")
+        else:
+            checkpoint.write_json(file, to_dict(self.config))
+
+
+def commit() -> str:
+    """Commit of the source, with ``+`` when files differ from it; ``unknown`` outside a clone."""
+    try:
+        asked = {"cwd": paths.REPOSITORY, "capture_output": True, "text": True, "check": True, "timeout": 20}
+        head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], **asked).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "studylib", "notebooks"], **asked).stdout
+        return head + ("+" if changes.strip() else "")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"

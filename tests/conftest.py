@@ -1,0 +1,28 @@
+"""Shared by all tests: one thread, a picture-less Matplotlib, one cache of rendered glyphs."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+
+matplotlib.use("Agg")
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.pop("STUDYLIB_DATA", None)
+
+
+@pytest.fixture(scope="session")
+def glyph_cache() -> Path:
+    """A cache folder shared by all test processes of this user and version, so that glyphs are rendered once."""
+    folder = Path(tempfile.gettempdir()) / f"studylib-tests-{os.getuid()}" / "cache"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_runs(tmp_path, monkeypatch):
+    """No test writes into the runs of a user."""
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "own-runs"))

@@ -1,0 +1,249 @@
+"""The loop: exact resume, schedule, divergence, the folder of a run."""
+
+import copy
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from studylib import training
+from studylib.config import RunConfig, resolve, to_dict
+from studylib.errors import InputError, RunError
+from studylib.methods import METHODS, Batch
+from studylib.training import Run, checkpoint, loop, train
+
+WORKER = [sys.executable, "-m", "studylib.worker"]
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch, glyph_cache):
+    """An empty runs folder that shares the rendered glyphs."""
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "cache").symlink_to(glyph_cache)
+    return tmp_path / "runs"
+
+
+def smoke(method="sl_mlp", seed=0, **overrides):
+    return resolve("smoke", method, seed, {name.replace("__", "."): value for name, value in overrides.items()})
+
+
+def final(config: RunConfig) -> dict:
+    return checkpoint.load(Run(config).snapshot())["weights"]
+
+
+def assert_same(first: dict, second: dict) -> None:
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: not caught by anything."""
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("stops", [[3], [8], [11, 12], [2, 5, 15]], ids=["mid-epoch", "epoch end", "twice in one epoch", "thrice"])
+def test_resumed_equals_uninterrupted_bit_for_bit(runs, monkeypatch, method, stops):
+    config = smoke(method)
+    train(config, say=str)
+    expected, metrics = final(config), (Run(config).folder / "metrics.jsonl").read_bytes()
+    Run(config).folder.rename(runs / "uninterrupted")
+
+    saved = loop.save
+    for stop in stops:
+        count = iter(range(100))
+
+        def save_then_die(run, model, optimiser, state, stop=stop, count=count):
+            saved(run, model, optimiser, state)
+            steps = len(state["metrics"]) * 8 + state["step"]
+            if next(count) >= 0 and steps >= stop:
+                raise Killed
+
+        monkeypatch.setattr(loop, "save", save_then_die)
+        with pytest.raises(Killed):
+            train(config, save_every_s=0, say=str)
+    monkeypatch.setattr(loop, "save", saved)
+    train(config, save_every_s=1e9, say=str)
+    assert_same(final(config), expected)
+    assert (Run(config).folder / "metrics.jsonl").read_bytes() == metrics
+    assert len(json.loads((Run(config).folder / "record.json").read_text())) == len(stops) + 1
+
+
+def test_sigkill_at_any_moment_then_again_is_bit_identical(runs):
+    config = smoke("sl", optimisation__epochs=6)
+    task = runs / "task.json"
+    task.write_text(json.dumps({"config": to_dict(config), "evaluations": []}))
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for wait_for in ("snapshots/epoch-0001.pt", "snapshots/epoch-0004.pt"):
+        process = subprocess.Popen([*WORKER, str(task)], env=environment, stdout=subprocess.DEVNULL)
+        while not (Run(config).folder / wait_for).exists():
+            assert process.poll() is None
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        assert not Run(config).done
+    assert subprocess.run([*WORKER, str(task)], env=environment, stdout=subprocess.DEVNULL).returncode == 0
+    weights, metrics = final(config), (Run(config).folder / "metrics.jsonl").read_bytes()
+    Run(config).folder.rename(runs / "killed")
+    assert subprocess.run([*WORKER, str(task)], env=environment, stdout=subprocess.DEVNULL).returncode == 0
+    assert_same(final(config), weights)
+    assert (Run(config).folder / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_sigterm_saves_and_leaves_with_75(runs):
+    config = smoke("sl", optimisation__epochs=200, monitor__every=0)
+    task = runs / "task.json"
+    task.write_text(json.dumps({"config": to_dict(config), "evaluations": []}))
+    process = subprocess.Popen([*WORKER, str(task)], stdout=subprocess.PIPE, text=True)
+    while not Run(config).metrics():
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate()
+    assert process.returncode == 75
+    assert "call again to go on" in said.splitlines()[-1]
+    state = checkpoint.load(Run(config).checkpoint)
+    assert state["epoch"] >= 1
+    assert not Run(config).done
+
+
+def test_a_finished_run_is_not_touched(runs):
+    config = smoke("sl")
+    folder = train(config, say=str)
+    before = {file: file.stat().st_mtime_ns for file in folder.rglob("*")}
+    assert train(config, say=str) == folder
+    assert {file: file.stat().st_mtime_ns for file in folder.rglob("*")} == before
+    assert not Run(config).checkpoint.exists()
+    assert {file.name for file in (folder / "snapshots").iterdir()} == {"epoch-0000.pt", "epoch-0001.pt", "epoch-0002.pt"}
+
+
+def test_first_step_and_losses_are_what_the_formula_gives(runs):
+    """One epoch of one step against a hand-written SGD step: no momentum yet, weight decay on matrices only."""
+    config = smoke("sl_mlp", optimisation__epochs=1, optimisation__batch=512, optimisation__warmup_epochs=0)
+    train(config, say=str)
+    images = training.loop.load(config.data)
+    train_set = images.train
+    assert len(train_set.labels) // 512 == 1
+    torch.manual_seed(loop.seed_of(0, loop.INITIALISATION, 0))
+    method = METHODS["sl_mlp"](config, images.num_classes, *loop.channel_statistics(train_set.images))
+    method.to(memory_format=torch.channels_last).train()
+    before = copy.deepcopy(dict(method.named_parameters()))
+    order = torch.randperm(len(train_set.labels), generator=torch.Generator().manual_seed(loop.seed_of(0, loop.ORDER, 0)))[:512]
+    generator = torch.Generator().manual_seed(loop.seed_of(0, loop.AUGMENTATION, 0))
+    view = loop.augment(train_set.images[order], config.augmentation, generator)
+    loss, logs = method.loss(Batch([loop.channels_last(view)], train_set.labels[order], order))
+    loss.backward()
+    weights = final(config)
+    for name, parameter in method.named_parameters():
+        decay = config.optimisation.weight_decay if parameter.ndim > 1 else 0.0
+        expected = before[name] - 0.2 * 512 / 256 * (parameter.grad + decay * before[name])
+        torch.testing.assert_close(weights[name], expected, rtol=1e-4, atol=1e-6)
+    row = Run(config).metrics()[0]
+    assert row["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert row["train_top1"] == pytest.approx(float(logs["train_top1"]))
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(5, 2), (3, 0), (4, 0.5)])
+def test_schedule_warms_up_then_follows_a_cosine(epochs, warmup):
+    settings = smoke(optimisation__epochs=epochs, optimisation__warmup_epochs=warmup, optimisation__final_lr=0.001).optimisation
+    steps, peak = 7, 0.2 * 64 / 256
+    rates = [loop.learning_rate(number, steps, settings) for number in range(epochs * steps)]
+    for number, rate in enumerate(rates):
+        if number < warmup * steps:
+            assert rate == pytest.approx(peak * (number + 1) / math.ceil(warmup * steps))
+        else:
+            progress = (number - warmup * steps) / (epochs * steps - warmup * steps)
+            assert rate == pytest.approx(0.001 + (peak - 0.001) * (1 + math.cos(math.pi * progress)) / 2)
+    assert max(rates) == pytest.approx(peak)
+
+
+def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(runs, monkeypatch):
+    config = smoke("sl")
+    real = METHODS["sl"].loss
+    calls = iter(range(1000))
+
+    def loss(self, batch):
+        value, logs = real(self, batch)
+        return (value * float("nan") if next(calls) >= 10 else value), logs
+
+    monkeypatch.setattr(METHODS["sl"], "loss", loss)
+    with pytest.raises(RunError, match=r"diverged: mean loss nan in epoch 2 after step 3 .*lower optimisation.lr=0.2") as caught:
+        train(config, save_every_s=0, say=str)
+    assert "\n" not in str(caught.value)
+    state = checkpoint.load(Run(config).checkpoint)
+    assert (state["epoch"], state["step"]) == (1, 2)
+    assert all(torch.isfinite(value).all() for value in state["method"].values())
+    monkeypatch.setattr(METHODS["sl"], "loss", real)
+    assert Run(config).folder == train(config, say=str)
+
+
+def test_too_large_a_rate_is_seen_as_divergence(runs):
+    with pytest.raises(RunError, match="lower optimisation.lr"):
+        train(smoke("sl", optimisation__lr=1e9, optimisation__warmup_epochs=0), say=str)
+
+
+def test_batch_larger_than_the_data_is_refused(runs):
+    with pytest.raises(InputError, match="optimisation.batch=100000: glyphs/abc has only"):
+        train(smoke("sl", optimisation__batch=100000), say=str)
+
+
+def test_a_folder_with_other_settings_is_refused(runs):
+    config = smoke("sl")
+    folder = runs / config.name
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(to_dict(smoke("sl", optimisation__lr=0.3))))
+    with pytest.raises(InputError, match="holds other settings"):
+        train(config, say=str)
+
+
+def test_unwritable_runs_folder_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "file"))
+    with pytest.raises(InputError, match="STUDYLIB_RUNS=.*cannot be written"):
+        train(smoke("sl"), say=str)
+
+
+def test_two_processes_on_one_run_the_second_waits_and_finds_it_done(runs):
+    config = smoke("sl", optimisation__epochs=4)
+    task = runs / "task.json"
+    task.write_text(json.dumps({"config": to_dict(config), "evaluations": []}))
+    both = [subprocess.Popen([*WORKER, str(task)], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sorted("waiting for it" in text for text in said) == [False, True]
+    assert sorted(text.count(" epoch ") for text in said) == [0, 4]
+    assert len(json.loads((Run(config).folder / "record.json").read_text())) == 1
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_rest(tmp_path, monkeypatch):
+    file = tmp_path / "state.pt"
+    checkpoint.save(file, {"value": torch.arange(3)})
+
+    def broken(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", broken)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save(file, {"value": torch.arange(4)})
+    monkeypatch.undo()
+    assert torch.equal(checkpoint.load(file)["value"], torch.arange(3))
+    assert [path.name for path in tmp_path.iterdir()] == ["state.pt"]
+
+
+def test_a_damaged_or_executable_checkpoint_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    torch.save({"value": Evil()}, tmp_path / "evil.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"PK\x03\x04 half a file")
+    for name in ("evil.pt", "damaged.pt"):
+        with pytest.raises(RunError, match=name):
+            checkpoint.load(tmp_path / name)
+    assert not (tmp_path / "executed").exists()
