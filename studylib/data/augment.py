@@ -1,0 +1,165 @@
+"""Augmentation of a whole batch on its own device, with different random numbers for every image.
+
+The order is that of t-ReX (code:multi_crop.py): random resized crop, flip, colour jitter, grayscale, blur, solarise. Every
+random number is drawn from the generator that is passed in, so that a step can be repeated exactly.
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from studylib.errors import InputError
+
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as PIL's grayscale
+RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))  # NTSC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """What is done to an image, how strongly and how often; the defaults are t-ReX's (code:multi_crop.py) without blur and solarise."""
+
+    size: int = 0
+    """side of the result in pixels; 0 keeps the image's"""
+    crop_scale: tuple[float, float] = (0.25, 1.0)
+    """range of the crop's share of the image's area; (1, 1) with crop_ratio (1, 1) does not crop"""
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    """range of width / height"""
+    flip: float = 0.5
+    """probability of mirroring"""
+    jitter: float = 0.8
+    """probability of the four colour changes"""
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    """largest rotation of the hue in turns"""
+    grayscale: float = 0.2
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """range of the Gaussian's standard deviation in pixels"""
+    solarise: float = 0.0
+
+    def __post_init__(self) -> None:
+        def refuse_unless(name: str, ok: bool, fix: str) -> None:
+            if not ok:
+                raise InputError(f"augmentation.{name}", getattr(self, name), fix)
+
+        refuse_unless("size", self.size >= 0, "must be 0 (the image's own size) or more")
+        for name in ("flip", "jitter", "grayscale", "blur", "solarise"):
+            refuse_unless(name, 0 <= getattr(self, name) <= 1, "is a probability: must be in [0, 1]")
+        for name in ("brightness", "contrast", "saturation"):
+            refuse_unless(name, 0 <= getattr(self, name) <= 1, "must be in [0, 1]")
+        refuse_unless("hue", 0 <= self.hue <= 0.5, "must be in [0, 0.5] turns")
+        for name in ("crop_scale", "crop_ratio", "blur_sigma"):
+            low, high = getattr(self, name)
+            refuse_unless(name, 0 < low <= high, "must be two positive numbers, the smaller first")
+        refuse_unless("crop_scale", self.crop_scale[1] <= 1, "is a share of the image's area: at most 1")
+
+
+def augment(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Augmented images (B, 3, size, size), float32 in [0, 1], of ``images`` (B, 3, H, W) uint8.
+
+    Deviations from torchvision on PIL images: a crop that does not fit is clipped instead of drawn again; bilinear
+    sampling without antialiasing; the colour changes are applied in the order brightness, contrast, saturation, hue and
+    clipped once at the end, which makes them one affine map per image; the hue is turned in YIQ, not HSV.
+    """
+    out = crop_and_flip(images.float(), options, generator)
+    matrix, offset = colour_map(out, options, generator)
+    pixels = torch.baddbmm(offset.expand(-1, 3, 1), matrix, out.flatten(2)).clamp_(0, 1)
+    out = pixels.view_as(out)
+    if options.blur:
+        rows = _chosen(len(out), options.blur, generator, out.device).nonzero()[:, 0]
+        sigma = _uniform(len(rows), *options.blur_sigma, generator, out.device)
+        out[rows] = gaussian_blur(out[rows], sigma)
+    if options.solarise:
+        rows = _chosen(len(out), options.solarise, generator, out.device).nonzero()[:, 0]
+        chosen = out[rows]
+        out[rows] = torch.where(chosen >= 0.5, 1 - chosen, chosen)
+    return out
+
+
+def crop_and_flip(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
+    """Random resized crops of float images (B, 3, H, W), mirrored with probability ``flip``, sampled bilinearly.
+
+    The area is uniform in ``crop_scale`` and the logarithm of the ratio uniform, as in torchvision's RandomResizedCrop.
+    """
+    count, _, height, width = images.shape
+    size, device = options.size or min(height, width), images.device
+    area = _uniform(count, *options.crop_scale, generator, device) * height * width
+    ratio = _uniform(count, *(math.log(value) for value in options.crop_ratio), generator, device).exp()
+    w = (area * ratio).sqrt().clamp(max=width) / width  # shares of the image's sides
+    h = (area / ratio).sqrt().clamp(max=height) / height
+    x = _uniform(count, -1, 1, generator, device) * (1 - w)  # centre in [-1, 1]
+    y = _uniform(count, -1, 1, generator, device) * (1 - h)
+    w = torch.where(_chosen(count, options.flip, generator, device), -w, w)
+    steps = (torch.arange(size, device=device) * 2 + 1) / size - 1
+    columns = (x[:, None] + w[:, None] * steps)[:, None, :].expand(count, size, size)
+    lines = (y[:, None] + h[:, None] * steps)[:, :, None].expand(count, size, size)
+    grid = torch.stack((columns, lines), dim=-1)
+    return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def colour_map(images: Tensor, options: Augmentation, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Matrix (B, 3, 3) and offset (B, 1, 1) of the colour jitter and grayscale of images (B, 3, H, W) in [0, 255].
+
+    brightness: b x · contrast: c x + (1 - c) mean(luma) · saturation: s x + (1 - s) luma · hue: a turn of I and Q.
+    The result is in [0, 1] before clipping.
+    """
+    count, device = len(images), images.device
+    luma = torch.tensor(LUMA, device=device)
+    eye, gray = torch.eye(3, device=device), luma.expand(3, 3)
+    jittered = _chosen(count, options.jitter, generator, device)
+    b, c, s = (
+        torch.where(jittered, _uniform(count, 1 - strength, 1 + strength, generator, device), 1.0)
+        for strength in (options.brightness, options.contrast, options.saturation)
+    )
+    turn = torch.where(jittered, _uniform(count, -options.hue, options.hue, generator, device), 0.0) * 2 * math.pi
+    grayed = _chosen(count, options.grayscale, generator, device)
+    mean = (images.mean((2, 3)) * luma).sum(1) / 255
+    s = torch.where(grayed, 0.0, s)  # gray of gray is gray: no colour is left to turn
+    matrix = turn_hue(turn) @ (s[:, None, None] * eye + (1 - s)[:, None, None] * gray)
+    return matrix * (b * c / 255)[:, None, None], ((1 - c) * b * mean)[:, None, None]
+
+
+def turn_hue(angle: Tensor) -> Tensor:
+    """Matrices (B, 3, 3) that turn the hue of RGB by ``angle`` (B,) radians around the gray axis, keeping the luma."""
+    to_yiq = torch.tensor(RGB_TO_YIQ, device=angle.device, dtype=torch.float64)
+    to_yiq[1:] -= to_yiq[1:].mean(1, keepdim=True)  # the rounded constants would tint gray
+    back = torch.linalg.inv(to_yiq).float()
+    rotation = torch.zeros(len(angle), 3, 3, device=angle.device)
+    rotation[:, 0, 0] = 1
+    rotation[:, 1, 1] = rotation[:, 2, 2] = angle.cos()
+    rotation[:, 1, 2] = -angle.sin()
+    rotation[:, 2, 1] = angle.sin()
+    return back @ rotation @ to_yiq.float()
+
+
+def gaussian_blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Images (B, 3, H, W) convolved with a Gaussian of ``sigma`` (B,) pixels, renormalised at the border."""
+
+    def weights(size: int) -> Tensor:
+        position = torch.arange(size, device=images.device)
+        squared = (position[:, None] - position[None, :]).square()
+        kernel = (-squared / (2 * sigma[:, None, None].square())).exp()
+        return (kernel / kernel.sum(2, keepdim=True))[:, None]
+
+    return weights(images.shape[2]) @ images @ weights(images.shape[3]).mT
+
+
+def to_float(images: Tensor, size: int) -> Tensor:
+    """Images (B, 3, size, size), float32 in [0, 1], of uint8 images: resized bilinearly with antialiasing if they differ."""
+    values = images.float() / 255
+    if images.shape[-2:] == (size, size):
+        return values
+    return functional.interpolate(values, (size, size), mode="bilinear", antialias=True, align_corners=False).clamp(0, 1)
+
+
+def _uniform(count: int, low: float, high: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.rand(count, generator=generator, device=device) * (high - low) + low
+
+
+def _chosen(count: int, probability: float, generator: torch.Generator, device: torch.device) -> Tensor:
+    return torch.rand(count, generator=generator, device=device) < probability
