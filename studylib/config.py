@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 
+from studylib import values
 from studylib.data.augment import Augmentation
 from studylib.errors import InputError, choose
 
@@ -33,7 +34,7 @@ class Encoder:
     width: int = 64
     """channels of the first stage; the later stages have 2, 4 and 8 times as many (64: torchvision's networks)"""
     stem: str = "conv7"
-    """conv7: 7x7 stride 2 and max-pooling (ImageNet); conv3: 3x3 stride 1 (32 px); conv3s2: 3x3 stride 2 (32 px, a quarter of the cost)"""
+    """conv7: 7x7 stride 2 and max-pooling (ImageNet); conv3: 3x3 stride 1 (32 px); conv3s2: 3x3 stride 2 (32 px, cheaper)"""
 
     def __post_init__(self) -> None:
         choose("encoder.arch", self.arch, ("resnet10", "resnet18", "resnet50"))
@@ -189,20 +190,20 @@ def changed(config: Any) -> dict[str, Any]:
     return given
 
 
-def from_dict(values: dict[str, Any]) -> RunConfig:
+def from_dict(settings: dict[str, Any]) -> RunConfig:
     """The configuration that ``to_dict`` or ``changed`` described."""
-    return build(RunConfig, values)
+    return build(RunConfig, settings)
 
 
-def build(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
-    """An instance of the dataclass ``kind`` from nested ``values``.
+def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:
+    """An instance of the dataclass ``kind`` from nested ``settings``.
 
     Raises:
         InputError: a name is unknown (the nearest valid one is given) or a value has the wrong type or range.
     """
     hints = typing.get_type_hints(kind)
     given = {}
-    for name, value in values.items():
+    for name, value in settings.items():
         choose(f"setting of {prefix.rstrip('.') or 'a run'}", name, hints)
         if dataclasses.is_dataclass(hints[name]):
             require(prefix + name, value, isinstance(value, dict), "is a group of settings")
@@ -213,38 +214,22 @@ def build(kind: type, values: dict[str, Any], prefix: str = "") -> Any:
 
 
 def coerce(field: str, value: Any, kind: Any) -> Any:
-    """``value`` as ``kind`` (str, bool, int, float or a tuple of these), from Python, YAML or the command line.
-
-    Text is read as what it says ("1e-3" is a number, "false" is not true); nothing is rounded or truncated.
+    """``value`` as ``kind`` (str, bool, int, float or a tuple of two of these), from Python, YAML or the command line.
 
     Raises:
         InputError: it cannot be read as that type.
     """
-    if isinstance(kind, types.GenericAlias):
-        item = typing.get_args(kind)[0]
-        parts = yaml.safe_load(value.replace("(", "[").replace(")", "]")) if isinstance(value, str) else value
-        if not isinstance(parts, list | tuple):
-            raise InputError(field, value, "must be a list such as [0.25, 1.0]")
-        count = len(typing.get_args(kind))
-        if typing.get_args(kind)[-1] is not Ellipsis and len(parts) != count:
-            raise InputError(field, value, f"must have {count} entries")
-        return tuple(coerce(field, part, item) for part in parts)
-    if kind is str and isinstance(value, str):
-        return value
-    if kind is bool:
-        word = str(value).lower()
-        if isinstance(value, bool | str) and word in ("true", "false"):
-            return word == "true"
-    elif kind in (int, float) and isinstance(value, int | float | str) and not isinstance(value, bool):
-        try:
-            number = float(value)
-            if kind is float and number == number and abs(number) != float("inf"):
-                return number
-            if kind is int and number == int(number):
-                return int(value) if not isinstance(value, float) else int(number)
-        except (ValueError, OverflowError):
-            pass
-    raise InputError(field, value, f"must be {({str: 'text', bool: 'true or false', int: 'a whole number', float: 'a number'})[kind]}")
+    if not isinstance(kind, types.GenericAlias):
+        return values.read(field, value, kind)
+    parts = yaml.safe_load(value.replace("(", "[").replace(")", "]")) if isinstance(value, str) else value
+    kinds = typing.get_args(kind)
+    require(
+        field,
+        value,
+        isinstance(parts, list | tuple) and len(parts) == len(kinds),
+        f"must be a list of {len(kinds)}, such as [0.25, 1.0]",
+    )
+    return tuple(values.read(field, part, kind) for part, kind in zip(parts, kinds, strict=True))
 
 
 def field_names(kind: type = RunConfig, prefix: str = "") -> dict[str, Any]:
@@ -275,7 +260,7 @@ def resolve(scale_name: str, method: str, seed: int = 0, overrides: dict[str, An
     """
     content = scale(scale_name)
     choose("method", method, METHODS)
-    values: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     names = field_names()
     for dotted, value in [*content["common"].items(), *content["methods"].get(method, {}).items(), *(overrides or {}).items()]:
         full = [name for name in names if name.endswith(f".{dotted}")]
@@ -283,5 +268,5 @@ def resolve(scale_name: str, method: str, seed: int = 0, overrides: dict[str, An
         choose("parameter", dotted, names)
         require("parameter", dotted, dotted not in ("method", "seed"), f"use --{dotted}")
         group, _, name = dotted.rpartition(".")
-        (values.setdefault(group, {}) if group else values)[name] = value
-    return from_dict(values | {"method": method, "seed": seed})
+        (settings.setdefault(group, {}) if group else settings)[name] = value
+    return from_dict(settings | {"method": method, "seed": seed})

@@ -2,14 +2,25 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
-from studylib import measures
+from studylib import files
 from studylib.data import load
 from studylib.features import PROTOCOL, Features, extract
-from studylib.training import Run, checkpoint
+from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
+from studylib.training import Run
 from studylib.transfer import Knn, LinearPath, knn_accuracy, linear_probe
+
+# The papers leave open whether distances are squared and features normalised (papers.md 2.3): all are computed.
+VARIANTS = {
+    "squared": {"squared": True, "normalise": False},
+    "squared, l2-normalised": {"squared": True, "normalise": True},
+    "not squared": {"squared": False, "normalise": False},
+    "not squared, l2-normalised": {"squared": False, "normalise": True},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,31 +40,68 @@ class Evaluation:
     linear: LinearPath = field(default_factory=LinearPath)
 
 
+def cached(run: Run, evaluation: Evaluation) -> Path:
+    """File that holds the rows of an evaluation once it is done."""
+    key = hashlib.sha256(json.dumps([PROTOCOL, asdict(evaluation)], sort_keys=True).encode()).hexdigest()[:10]
+    return run.folder / "results" / f"{evaluation.dataset.replace('/', '_').replace('@', '_')}-{key}.json"
+
+
+def from_task(settings: dict[str, Any]) -> Evaluation:
+    """The evaluation that ``dataclasses.asdict`` and JSON described."""
+    protocols = {"knn": Knn(**settings["knn"]), "linear": LinearPath(**settings["linear"])}
+    return Evaluation(**settings | protocols | {"layers": tuple(settings["layers"])})
+
+
 def evaluate(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Rows (dataset, epoch, layer, split, protocol, measure, value) of one evaluation; computed once and kept with the run.
 
     Accuracies are in %. Measures are computed on the ``train`` and on the ``test`` rows of the data set and say so.
     """
-    key = hashlib.sha256(json.dumps([PROTOCOL, asdict(evaluation)], sort_keys=True).encode()).hexdigest()[:10]
-    file = run.folder / "results" / f"{evaluation.dataset.replace('/', '_').replace('@', '_')}-{key}.json"
+    file = cached(run, evaluation)
     if not file.exists():
-        checkpoint.write_json(file, _compute(run, evaluation))
+        files.write_json(file, _compute(run, evaluation))
     return json.loads(file.read_text())
 
 
 def _compute(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
     seen = extract(run, load(evaluation.dataset), evaluation.epoch)
     upstream = extract(run, load(run.config.data), evaluation.epoch) if evaluation.measures else None
-    epoch = run.config.optimisation.epochs if evaluation.epoch is None else evaluation.epoch
     rows = []
     for layer in [layer for layer in evaluation.layers if layer in seen.layers]:
         found = []
         if evaluation.measures:
             for split in ("train", "test"):
-                found += [(split, *entry) for entry in _measures(layer, split, seen, upstream)]
+                found += [{"split": split} | row for row in _measures(layer, split, seen, upstream, evaluation)]
         if evaluation.transfer:
-            found += [("test", *entry) for entry in _transfer(layer, seen, evaluation)]
-        for split, protocol, measure, value in found:
-            rows.append({"dataset": evaluation.dataset, "epoch": epoch, "layer": layer, "split": split})
-            rows[-1] |= {"protocol": protocol, "measure": measure, "value": float(value)}
-    return rows
+            found += [{"split": "test"} | row for row in _transfer(layer, seen, evaluation)]
+        rows += [{"layer": layer} | row for row in found]
+    epoch = run.config.optimisation.epochs if evaluation.epoch is None else evaluation.epoch
+    return [{"dataset": evaluation.dataset, "epoch": epoch} | row for row in rows]
+
+
+def _measures(layer: str, split: str, seen: Features, upstream: Features, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    features, labels = seen.part(layer, split)
+    for name, options in VARIANTS.items():
+        ratio = discriminative_ratio(features, labels, **options)
+        for part in ("phi", "inter", "intra"):
+            yield {"protocol": name, "measure": part, "value": getattr(ratio, part)}
+    yield {"protocol": "with the diagonal", "measure": "redundancy", "value": redundancy(features)}
+    if evaluation.dataset != upstream.name:
+        pre, own = class_centres(*upstream.part(layer, split)), class_centres(features, labels)
+        for k in MIXTURENESS_K:
+            yield {"protocol": f"k={k}", "measure": "mixtureness", "value": mixtureness(pre, own, k=k)}
+
+
+def _transfer(layer: str, seen: Features, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+    train, test = seen.part(layer, "train"), seen.part(layer, "test")
+    accuracy = knn_accuracy(*train, *test, seen.num_classes, evaluation.knn)
+    yield {"protocol": evaluation.knn.describe(), "measure": "knn_top1", "value": accuracy.top1}
+    probe = linear_probe(*train, *test, seen.num_classes, evaluation.linear)
+    for measure, value in (
+        ("linear_top1", probe.top1),
+        ("linear_mean_per_class", probe.mean_per_class),
+        ("linear_C", probe.C),
+        ("linear_at_grid_edge", probe.at_grid_edge),
+        ("linear_converged", probe.converged),
+    ):
+        yield {"protocol": evaluation.linear.describe(), "measure": measure, "value": float(value)}

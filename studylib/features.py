@@ -22,6 +22,7 @@ PROTOCOL = "eval mode, float32, whole image resized to the pre-training size (bi
 class Features:
     """Layers by name, each (N, d) float32, for the rows of one data set in their order."""
 
+    name: str
     layers: dict[str, Tensor]
     labels: Tensor
     split: Tensor
@@ -45,13 +46,15 @@ def extract(run: Run, images: ImageSet, epoch: int | None = None, device: str | 
     if not file.exists():
         raise InputError("epoch", epoch, f"{run.config.name} kept no such weights; they are in {run.folder / 'snapshots'}")
     key = hashlib.sha256(f"{PROTOCOL} {images.checksum}".encode()).hexdigest()[:10]
-    cached = paths.cache() / "features" / f"{run.config.name}-{file.stem}-{images.name.replace('/', '_').replace('@', '_')}-{key}.pt"
+    cached = (
+        paths.cache() / "features" / f"{run.config.name}-{file.stem}-{images.name.replace('/', '_').replace('@', '_')}-{key}.pt"
+    )
     if cached.exists():
         layers = checkpoint.load(cached)
     else:
         layers = _compute(run, file, images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
         checkpoint.save(cached, layers)
-    return Features(layers, images.labels, images.split, images.num_classes)
+    return Features(images.name, layers, images.labels, images.split, images.num_classes)
 
 
 @torch.no_grad()

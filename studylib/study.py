@@ -5,9 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,13 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from studylib import paths
-from studylib.config import RunConfig, resolve, scale, to_dict
+from studylib import files, paths
+from studylib.config import RunConfig, to_dict
 from studylib.data import load
 from studylib.errors import RunError, choose
 from studylib.evaluate import Evaluation, cached
-from studylib.training import Run, checkpoint
-from studylib.training.loop import RESUME_EXIT, snapshot_epochs, stop_requested
+from studylib.training import Run
+from studylib.training.loop import RESUME_EXIT, stop_requested
 
 COLUMNS = ["scale", "method", "variant", "run", "seed", "epoch", "dataset", "layer", "split", "protocol", "measure", "value"]
 
@@ -72,7 +71,8 @@ def merged(jobs: Iterable[Job]) -> list[Job]:
         known = found.setdefault(job.config, [])
         known += [evaluation for evaluation in job.evaluations if evaluation not in known]
     return [
-        Job(scale=job.scale, variant=job.variant, config=config, evaluations=tuple(found[config])) for config, job in first.items()
+        Job(scale=job.scale, variant=job.variant, config=config, evaluations=tuple(found[config]))
+        for config, job in first.items()
     ]
 
 
@@ -83,7 +83,13 @@ def table(jobs: Iterable[Job]) -> Any:
     rows = []
     for job in jobs:
         run = Run(job.config)
-        base = {"scale": job.scale, "method": job.config.method, "variant": job.variant, "run": run.config.name, "seed": job.config.seed}
+        base = {
+            "scale": job.scale,
+            "method": job.config.method,
+            "variant": job.variant,
+            "run": run.config.name,
+            "seed": job.config.seed,
+        }
         if not run.done:
             continue
         for evaluation in job.evaluations:
@@ -137,9 +143,9 @@ def _compute(jobs: list[Job], workers: int, show: str) -> None:
 
 def start(job: Job, slot: int) -> tuple[subprocess.Popen, Path, int]:
     """A worker process on GPU or core ``slot``; its output is appended to ``log.txt`` in the run's folder."""
-    folder = checkpoint.usable(Run(job.config).folder, "STUDYLIB_RUNS")
+    folder = files.usable(Run(job.config).folder, "STUDYLIB_RUNS")
     task = {"config": to_dict(job.config), "evaluations": [asdict(evaluation) for evaluation in job.evaluations]}
-    checkpoint.write_json(folder / "task.json", task)
+    files.write_json(folder / "task.json", task)
     log = folder / "log.txt"
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(paths.REPOSITORY)}
     if torch.cuda.is_available():

@@ -29,7 +29,10 @@ def test_weights_of_torchvision_load_and_give_the_same_features(arch):
 def test_stages_are_the_pooled_maps_of_each_stage(stem, side):
     encoder = Encoder(config.Encoder(arch="resnet10", width=4, stem=stem)).eval()
     seen = {}
-    for stage, module in (("stage1", encoder.maxpool), *((f"stage{i + 1}", getattr(encoder, f"layer{i}")) for i in range(1, 5))):
+    for stage, module in (
+        ("stage1", encoder.maxpool),
+        *((f"stage{i + 1}", getattr(encoder, f"layer{i}")) for i in range(1, 5)),
+    ):
         module.register_forward_hook(lambda _, __, out, stage=stage: seen.__setitem__(stage, out))
     with torch.no_grad():
         stages = encoder.stages(torch.rand(3, 3, 32, 32))
@@ -65,7 +68,7 @@ def test_trex_projector_is_a_setting_of_the_same_module():
     assert hidden.item() == 0.0
 
 
-@pytest.mark.parametrize(("linear", "norm", "relu"), itertools.product((False, True), repeat=3))
+@pytest.mark.parametrize(("linear", "norm", "relu"), list(itertools.product((False, True), repeat=3)))
 def test_every_part_of_the_projector_can_be_left_out(linear, norm, relu):
     settings = config.Projector(
         hidden_layers=1, width=5, out=3 if linear else 0, linear=linear, batch_norm=norm, activation="relu" if relu else "none"

@@ -19,7 +19,7 @@ RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.522
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """What is done to an image, how strongly and how often; the defaults are t-ReX's (code:multi_crop.py) without blur and solarise."""
+    """What is done to an image, how strongly and how often; the defaults are t-ReX's without its blur and solarise."""
 
     size: int = 0
     """side of the result in pixels; 0 keeps the image's"""

@@ -33,7 +33,9 @@ DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first s
 INITIALISATION, ORDER, AUGMENTATION, MONITOR = range(4)
 
 
-def train(config: RunConfig, *, device: str | None = None, save_every_s: float = 60.0, say: Callable[[str], Any] = print) -> Path:
+def train(
+    config: RunConfig, *, device: str | None = None, save_every_s: float = 60.0, say: Callable[[str], Any] = print
+) -> Path:
     """Folder of the finished run of ``config``; trains what is missing.
 
     Called again it does nothing; killed at any moment and called again it ends with the same weights and metrics, bit for
@@ -63,7 +65,9 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
     config, settings, train_set = run.config, run.config.optimisation, images.train
     steps = len(train_set.labels) // settings.batch  # the last, smaller batch of an epoch is left out
     if steps == 0:
-        raise InputError("optimisation.batch", settings.batch, f"{config.data} has only {len(train_set.labels)} training images")
+        raise InputError(
+            "optimisation.batch", settings.batch, f"{config.data} has only {len(train_set.labels)} training images"
+        )
     pixels, labels = train_set.images.to(device), train_set.labels.to(device)
     torch.manual_seed(seed_of(config.seed, INITIALISATION, 0))
     method = METHODS[config.method](config, images.num_classes, *channel_statistics(pixels)).to(device)
@@ -102,7 +106,7 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
                 state["totals"][name] = state["totals"].get(name, 0) + value.double()
             state["step"] = step + 1
             if state["first_loss"] is None:
-                state["first_loss"] = float(loss)
+                state["first_loss"] = float(loss.detach())
             due = stop.is_set() or time.monotonic() - last_save >= save_every_s
             if due or device.type == "cpu" or step % 100 == 0:  # reading the loss makes a GPU wait
                 refuse_divergence(state, settings)

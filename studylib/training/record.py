@@ -17,10 +17,9 @@ import torch
 import torchvision
 from filelock import FileLock, Timeout
 
-from studylib import paths
+from studylib import files, paths
 from studylib.config import RunConfig, from_dict, to_dict
 from studylib.errors import InputError
-from studylib.training import checkpoint
 
 
 class Run:
@@ -57,7 +56,7 @@ class Run:
     def write_rows(self, metrics: list[dict[str, Any]], timing: list[dict[str, Any]]) -> None:
         """Replace both tables."""
         for name, rows in (("metrics.jsonl", metrics), ("timing.jsonl", timing)):
-            checkpoint.write_text(self.folder / name, "".join(json.dumps(row) + "\n" for row in rows))
+            files.write_text(self.folder / name, "".join(json.dumps(row) + "\n" for row in rows))
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Add a session to ``record.json``: ``facts`` (device, data checksum) and the software it runs on."""
@@ -65,11 +64,11 @@ class Run:
         sessions = json.loads(file.read_text()) if file.exists() else []
         software = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        checkpoint.write_json(file, [*sessions, {"started": started, "commit": commit(), **software, **facts}])
+        files.write_json(file, [*sessions, {"started": started, "commit": commit(), **software, **facts}])
 
     def finish(self) -> None:
         """Mark the run as done and drop what only a restart would need."""
-        checkpoint.write_text(self.folder / "DONE", f"{self.config.optimisation.epochs} epochs\n")
+        files.write_text(self.folder / "DONE", f"{self.config.optimisation.epochs} epochs\n")
         self.checkpoint.unlink(missing_ok=True)
 
     @contextmanager
@@ -79,7 +78,7 @@ class Run:
         Raises:
             InputError: the folder cannot be written, or holds a different configuration.
         """
-        checkpoint.usable(self.folder, "STUDYLIB_RUNS")
+        files.usable(self.folder, "STUDYLIB_RUNS")
         lock = FileLock(self.folder / ".lock")
         try:
             lock.acquire(timeout=0)
@@ -99,7 +98,7 @@ class Run:
             if stored != self.config:
                 raise InputError("run", str(self.folder), "holds other settings under the same id; move that folder away")
         else:
-            checkpoint.write_json(file, to_dict(self.config))
+            files.write_json(file, to_dict(self.config))
 
 
 def commit() -> str:
@@ -107,7 +106,9 @@ def commit() -> str:
     try:
         asked = {"cwd": paths.REPOSITORY, "capture_output": True, "text": True, "check": True, "timeout": 20}
         head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], **asked).stdout.strip()
-        changes = subprocess.run(["git", "status", "--porcelain", "--untracked-files=no", "studylib", "notebooks"], **asked).stdout
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no", "studylib", "notebooks"], **asked
+        ).stdout
         return head + ("+" if changes.strip() else "")
     except (OSError, subprocess.SubprocessError):
         return "unknown"
