@@ -11,7 +11,11 @@ from torchvision.models.resnet import BasicBlock, Bottleneck
 from studylib import config
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
-BLOCKS = {"resnet10": (BasicBlock, (1, 1, 1, 1)), "resnet18": (BasicBlock, (2, 2, 2, 2)), "resnet50": (Bottleneck, (3, 4, 6, 3))}
+BLOCKS = {
+    "resnet10": (BasicBlock, (1, 1, 1, 1)),
+    "resnet18": (BasicBlock, (2, 2, 2, 2)),
+    "resnet50": (Bottleneck, (3, 4, 6, 3)),
+}
 
 
 class Encoder(nn.Module):

@@ -1,0 +1,105 @@
+"""A labelled image set in memory."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from studylib.errors import InputError, choose
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images with one class each, divided into training and test rows."""
+
+    name: str
+    images: Tensor
+    """(N, 3, H, W) uint8"""
+    labels: Tensor
+    """(N,) int64 in 0 ... C - 1"""
+    classes: tuple[str, ...]
+    split: Tensor
+    """(N,) int64: 0 train, 1 test"""
+    hidden: dict[str, tuple[Tensor, tuple[str, ...]]] = field(default_factory=dict)
+    """other labels of the same rows, by name: (N,) int64 and what they stand for; -1 where a row has none"""
+    flip: bool = True
+    """whether a mirrored image is of the same class"""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @property
+    def train(self) -> "ImageSet":
+        """The training rows."""
+        return self.select((self.split == 0).nonzero()[:, 0])
+
+    @property
+    def test(self) -> "ImageSet":
+        """The test rows."""
+        return self.select((self.split == 1).nonzero()[:, 0])
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of images, labels and split, hexadecimal."""
+        digest = hashlib.sha256()
+        for values in (self.images, self.labels, self.split):
+            digest.update(str(tuple(values.shape)).encode())
+            digest.update(values.contiguous().numpy().data)
+        return digest.hexdigest()
+
+    def select(self, rows: Tensor) -> "ImageSet":
+        """The given rows (a tensor of indices), in that order, with all classes."""
+        hidden = {name: (labels[rows], names) for name, (labels, names) in self.hidden.items()}
+        return dataclasses.replace(
+            self, images=self.images[rows], labels=self.labels[rows], split=self.split[rows], hidden=hidden
+        )
+
+    def only(self, classes: list[str], name: str) -> "ImageSet":
+        """The rows of ``classes``, relabelled in that order, as the set ``name``.
+
+        Raises:
+            InputError: a class is unknown.
+        """
+        number = {choose("class", wanted, self.classes) and wanted: index for index, wanted in enumerate(classes)}
+        new = torch.tensor([number.get(known, -1) for known in self.classes])[self.labels]
+        chosen = dataclasses.replace(self, name=name, labels=new, classes=tuple(classes))
+        return chosen.select((new >= 0).nonzero()[:, 0])
+
+    def relabelled(self, labels: str, name: str) -> "ImageSet":
+        """The rows that have the hidden label ``labels``, with it as their class; values that no row has are left out.
+
+        Raises:
+            InputError: there is no such label.
+        """
+        if not self.hidden:
+            raise InputError("data", name, f"{self.name} has no other labels")
+        new, names = self.hidden[choose("labels", labels, self.hidden)]
+        present = new[new >= 0].unique()
+        number = torch.full((len(names) + 1,), -1)
+        number[present] = torch.arange(len(present))
+        chosen = dataclasses.replace(self, name=name, labels=number[new], classes=tuple(names[index] for index in present))
+        return chosen.select((new >= 0).nonzero()[:, 0])
+
+    def checked(self) -> "ImageSet":
+        """The set itself, if it can be trained and tested on.
+
+        Raises:
+            InputError: a part is empty, or a class has fewer than two training images (one to fit, one to choose settings).
+        """
+        for number, part in enumerate(("train", "test")):
+            if not (self.split == number).any():
+                raise InputError("data", self.name, f"has no {part} images; mark some rows with split {number}")
+        counts = torch.bincount(self.labels[self.split == 0], minlength=self.num_classes)
+        if (counts < 2).any():
+            which = int((counts < 2).nonzero()[0])
+            raise InputError(
+                "data",
+                self.name,
+                f"class {self.classes[which]!r} has {int(counts[which])} training image(s), at least 2 are needed "
+                "(one to fit, one held out); add images or leave the class out",
+            )
+        return self
