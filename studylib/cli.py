@@ -1,0 +1,239 @@
+"""The command line. A command loads only what it runs; what a user can mend is told in one line.
+
+Exit codes: 0 done · 1 failed · 2 bad input · 75 stopped by SIGTERM with everything saved, call again · 130 Ctrl-C.
+"""
+
+import errno
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from studylib import __version__, files, paths
+from studylib.errors import InputError, RunError
+
+ON_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what a user mends, not we
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit code of the command line ``arguments`` (by default the process's own)."""
+    try:
+        return studylib.main(args=arguments, prog_name="studylib", standalone_mode=False) or 0
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return 2
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx else ""
+        return refuse(error.format_message() + where, error.exit_code)
+    except (InputError, RunError) as error:
+        return refuse(str(error), error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        return refuse("interrupted; call again to go on", 130)
+    except OSError as error:
+        if error.errno not in ON_DISK:
+            raise
+        return refuse(f"{error.filename or paths.runs()}: {error.strerror}; free or name another place (STUDYLIB_RUNS)", 1)
+
+
+def refuse(message: str, code: int) -> int:
+    """Print ``message`` as one line on stderr; returns ``code``."""
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+def assignments(pairs: Sequence[str]) -> dict[str, str]:
+    """``name=value`` pairs as a mapping of text; the types come later, from what is declared.
+
+    Raises:
+        InputError: no ``=``, or the same name twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError("-p", pair, "write name=value")
+        if name.strip() in found:
+            raise InputError("-p", pair, f"{name.strip()} is given twice")
+        found[name.strip()] = value.strip()
+    return found
+
+
+def scale_option(**more: Any) -> Any:
+    return click.option("--scale", metavar="NAME", help="Size of the study: smoke, quick, small, ...", **more)
+
+
+@click.group(no_args_is_help=True, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="studylib")
+def studylib() -> None:
+    """A reproducibility study of supervised pre-training that transfers: LOOK, SL-MLP and t-ReX.
+
+    Everything computed lies under runs/ (STUDYLIB_RUNS names another place) and is never computed twice: call a command
+    again after a kill, and it goes on.
+
+    \b
+    Examples:
+      studylib reproduce                      every notebook at scale quick, then runs/index.html
+      studylib plan --scale small             what is missing and what it costs
+      studylib pretrain --method sl --seed 1  one run
+    """
+
+
+@studylib.command()
+@scale_option(default="quick", show_default=True)
+@click.option("--method", metavar="NAME", required=True, help="sl, sl_mlp, ...")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", default=0, show_default=True)
+@click.option("-p", "parameters", metavar="FIELD=VALUE", multiple=True, help="Change a setting; repeatable.")
+def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) -> None:
+    """Train one run; its folder is the last line printed.
+
+    Called again it does nothing; after a kill it goes on from its last checkpoint. SIGTERM saves and exits with 75.
+
+    \b
+    Examples:
+      studylib pretrain --scale quick --method sl_mlp --seed 2
+      studylib pretrain --method sl_mlp -p projector.width=256 -p optimisation.epochs=5
+    """
+    overrides = assignments(parameters)
+    from studylib.config import resolve
+
+    config = resolve(scale, method, seed, overrides)
+    files.usable(paths.runs(), "STUDYLIB_RUNS")
+    from studylib.training import train
+
+    print(train(config))
+
+
+@studylib.command()
+@click.argument("notebook", type=click.Path(path_type=Path))
+@scale_option()
+@click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="Set a parameter of the notebook; repeatable.")
+@click.option("-f", "file", metavar="YAML", type=click.Path(path_type=Path), help="Set parameters from a file; -p wins.")
+@click.option("-o", "output", metavar="OUT", type=click.Path(path_type=Path), help="Executed copy [runs/notebooks/NOTEBOOK]")
+def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Path | None, output: Path | None) -> int:
+    """Execute NOTEBOOK strictly, keeping the executed copy.
+
+    A parameter that the notebook does not declare, or that is not of its declared type, is refused before anything runs.
+    The exit code is that of the notebook; SIGTERM reaches its kernel, which saves, and then it is 75.
+
+    \b
+    Examples:
+      studylib run notebooks/02_sl_mlp.ipynb --scale quick
+      studylib run notebooks/02_sl_mlp.ipynb -f params.yaml -p seeds=5 -o out/sl_mlp.ipynb
+    """
+    from studylib import launch
+
+    given = launch.parameters_file(file) if file else {}
+    given |= {"scale": scale} if scale is not None else {}
+    given |= assignments(parameters)
+    return launch.execute(notebook, given, output)
+
+
+@studylib.command()
+@scale_option(default="quick", show_default=True)
+@click.option("--only", metavar="NAME", multiple=True, help="Only this notebook; repeatable.")
+@click.option("--publish", is_flag=True, help="Copy the figures of the notebooks that succeeded into figures/.")
+@click.argument("more", metavar="[NAME]...", nargs=-1)
+def reproduce(scale: str, only: tuple[str, ...], publish: bool, more: tuple[str, ...]) -> int:
+    """Run every notebook, or those named, and write runs/index.html.
+
+    \b
+    Examples:
+      studylib reproduce
+      studylib reproduce --scale small --only 02_sl_mlp --publish
+    """
+    if more and not only:
+        raise InputError("notebook", more[0], f"write --only {more[0]}")
+    from studylib.reproduce import reproduce as reproduce_all
+
+    return reproduce_all(scale, [*only, *more], publish)
+
+
+@studylib.command()
+@scale_option(default="quick", show_default=True)
+def plan(scale: str) -> None:
+    """Show the runs of a scale: which are missing, and what they cost.
+
+    \b
+    Example:
+      studylib plan --scale small
+    """
+    from studylib import study
+
+    print(study.plan(scale).to_string(index=False))
+
+
+@studylib.group(no_args_is_help=True)
+def data() -> None:
+    """List, fetch and check image sets.
+
+    \b
+    Examples:
+      studylib data list
+      studylib data fetch cifar100
+      studylib data check ~/packed
+    """
+
+
+@data.command("list")
+def data_list() -> None:
+    """List the image sets that can be loaded, and those that can be fetched."""
+    from studylib import data as sets
+
+    print(sets.available().to_string(index=False))
+
+
+@data.command("fetch")
+@click.argument("name")
+def data_fetch(name: str) -> None:
+    """Download the image set NAME with torchvision and pack it under runs/data.
+
+    \b
+    Example:
+      studylib data fetch cifar100
+    """
+    files.usable(paths.runs(), "STUDYLIB_RUNS")
+    from studylib import data as sets
+
+    print(sets.fetch(name))
+
+
+@data.command("check")
+@click.argument("folder", metavar="[DIR]", type=click.Path(path_type=Path), required=False)
+def data_check(folder: Path | None) -> None:
+    """Verify the packed sets in DIR, by default all that are known (STUDYLIB_DATA and fetched ones).
+
+    \b
+    Example:
+      studylib data check ~/packed
+    """
+    from studylib import data as sets
+
+    for line in sets.check(folder):
+        print(line)
+
+
+@studylib.command()
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JSON as well.")
+def bench(names: tuple[str, ...], file: Path | None) -> None:
+    """Measure speed and memory of the training loop, the probe and the measures on this machine.
+
+    \b
+    Examples:
+      studylib bench
+      studylib bench loop_efficiency --json bench.json
+    """
+    if file:
+        files.usable(file.absolute().parent, "--json")
+    from studylib.bench import run as measure
+
+    results = measure(list(names))
+    for row in results:
+        print(
+            "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
+        )
+    if file:
+        files.write_text(file.absolute(), json.dumps(results, indent=1) + "\n")
