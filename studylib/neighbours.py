@@ -9,54 +9,86 @@ from torch.nn import functional
 from studylib.errors import InputError, choose
 
 CHUNK = 4096  # ours: rows of queries and of gallery compared at a time, 64 MB of similarities
+FAISS_GPU_K = 2048  # faiss on a GPU finds no more neighbours than this
 
 
-def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto") -> tuple[Tensor, Tensor]:
-    """Similarities (Q, k), descending, and gallery rows (Q, k) of the k most similar of ``gallery`` (N, d) to ``queries`` (Q, d).
+def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto", chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+    """Similarities (Q, k), descending, and rows (Q, k) of the k of ``gallery`` (N, d) most similar to ``queries`` (Q, d).
 
-    ``backend``: ``faiss``, ``torch``, or ``auto`` for faiss on a CPU where it is installed. Both are exact; the torch one
-    runs where the tensors are and never holds more than a chunk of the similarities.
+    Features are l2-normalised in float32 (a zero feature has similarity 0 to all). Equally similar rows stand in the
+    order of the gallery; which of them take the last places is the backend's choice, the same in every call.
+    Results are where ``gallery`` is.
+
+    ``backend``: ``torch`` (holds no more than a chunk of the similarities), ``faiss`` (an exact flat index, on the GPU if
+    the gallery is there), or ``auto`` for faiss where it is installed and can. All are exact.
 
     Raises:
-        InputError: k is not in 1 ... N.
+        InputError: k is not in 1 ... N, the widths differ, or the backend is unknown.
     """
+    if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
+        raise InputError("queries", (*queries.shape,), f"must be (Q, d) with the d of the gallery {(*gallery.shape,)}")
     if not 1 <= k <= len(gallery):
         raise InputError("k", k, f"must be between 1 and the {len(gallery)} images of the gallery")
     choose("backend", backend, ("auto", "faiss", "torch"))
-    queries, gallery = functional.normalize(queries.float(), dim=1), functional.normalize(gallery.float(), dim=1)
     if backend == "auto":
-        backend = "faiss" if not gallery.is_cuda and importlib.util.find_spec("faiss") else "torch"
-    return _faiss(queries, gallery, k) if backend == "faiss" else _torch(queries, gallery, k)
+        backend = "faiss" if _faiss_can(gallery, k) else "torch"
+    queries, gallery = (functional.normalize(rows.float(), dim=1) for rows in (queries, gallery))
+    found = _faiss(queries, gallery, k) if backend == "faiss" else _torch(queries.to(gallery.device), gallery, k, chunk)
+    return _ordered(*found)
+
+
+def _faiss_can(gallery: Tensor, k: int) -> bool:
+    if importlib.util.find_spec("faiss") is None:
+        return False
+    if not gallery.is_cuda:
+        return True
+    import faiss
+
+    return k <= FAISS_GPU_K and hasattr(faiss, "GpuIndexFlatIP") and faiss.get_num_gpus() > 0
 
 
 def _faiss(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    import faiss
+    import faiss  # after torch, so that one CUDA runtime is loaded
 
-    index = faiss.IndexFlatIP(gallery.shape[1])
+    if gallery.is_cuda and _faiss_can(gallery, k):
+        options = faiss.GpuIndexFlatConfig()
+        options.device = gallery.device.index
+        index = faiss.GpuIndexFlatIP(faiss.StandardGpuResources(), gallery.shape[1], options)
+    else:
+        index = faiss.IndexFlatIP(gallery.shape[1])
     index.add(gallery.cpu().numpy())
     similarity, rows = index.search(queries.cpu().numpy(), k)
-    return torch.from_numpy(similarity), torch.from_numpy(rows)
+    return torch.from_numpy(similarity).to(gallery.device), torch.from_numpy(rows).to(gallery.device)
 
 
-def _torch(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _torch(queries: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[Tensor, Tensor]:
     found = []
-    for part in queries.split(CHUNK):
+    for part in queries.split(chunk):
         best = part.new_empty(len(part), 0), torch.empty(len(part), 0, dtype=torch.int64, device=part.device)
-        for start in range(0, len(gallery), CHUNK):
-            similarity = part @ gallery[start : start + CHUNK].T
-            top, rows = similarity.topk(min(k, similarity.shape[1]), dim=1)
+        for start in range(0, len(gallery), chunk):
+            top, rows = _largest(part @ gallery[start : start + chunk].T, k)
             values, rows = torch.cat((best[0], top), dim=1), torch.cat((best[1], rows + start), dim=1)
-            top, order = values.topk(min(k, values.shape[1]), dim=1)
+            top, order = _largest(values, k)
             best = top, rows.gather(1, order)
         found.append(best)
     similarity, rows = zip(*found, strict=True)
     return torch.cat(similarity), torch.cat(rows)
 
 
+def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    return values.topk(min(k, values.shape[1]), dim=1, sorted=False)
+
+
+def _ordered(similarity: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+    rows, order = rows.sort(dim=1)
+    similarity, again = similarity.gather(1, order).sort(dim=1, descending=True, stable=True)
+    return similarity, rows.gather(1, again)
+
+
 def classify(
     queries: Tensor,
     gallery: Tensor,
-    labels: Tensor,
+    gallery_labels: Tensor,
     num_classes: int,
     *,
     k: int = 20,
@@ -65,9 +97,20 @@ def classify(
 ) -> Tensor:
     """Class (Q,) with the largest vote among the k nearest of the gallery: argmax_c sum_j exp(s_j / T) [y_j = c].
 
-    k = 20 and T = 0.07 are usual in this field (papers.md 4: sl-vs-ssl-cl, unic). ``labels`` (N,) are the gallery's.
+    k = 20 and T = 0.07 are usual in this field (papers.md 4: sl-vs-ssl-cl, unic). Of equal votes the lower class wins.
+    ``gallery_labels`` (N,) are in 0 ... num_classes-1. The result is where ``gallery`` is.
+
+    Raises:
+        InputError: as `search`; the temperature is not positive; or the labels do not match the gallery.
     """
+    if not temperature > 0:
+        raise InputError("temperature", temperature, "must be positive")
+    if gallery_labels.shape != gallery.shape[:1] or int(gallery_labels.max()) >= num_classes:
+        raise InputError("gallery_labels", (*gallery_labels.shape,), f"must be {len(gallery)} labels below {num_classes}")
     similarity, rows = search(queries, gallery, k, backend=backend)
-    weights = ((similarity - similarity[:, :1]) / temperature).exp()  # the nearest has weight 1: no overflow
+    classes = gallery_labels.to(rows.device)[rows]
+    weights = ((similarity - similarity[:, :1]).double() / temperature).exp()  # the nearest has weight 1: no overflow
     votes = weights.new_zeros(len(weights), num_classes)
-    return votes.scatter_add_(1, labels.to(rows.device)[rows], weights).argmax(1)
+    for neighbour in range(k):  # one at a time, so that the order of additions is fixed on a GPU as well
+        votes.scatter_add_(1, classes[:, neighbour, None], weights[:, neighbour, None])
+    return votes.argmax(1)

@@ -1,0 +1,100 @@
+"""Discriminative ratio φ: how far classes are from each other, relative to how far images are from their class (SL-MLP)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from studylib.errors import InputError
+
+CHUNK = 4096  # ours: rows taken to float64 at a time
+
+
+@dataclass(frozen=True)
+class DiscriminativeRatio:
+    """φ = inter / intra, and its parts in units of the features, squared if so asked."""
+
+    phi: float
+    """inf if every image sits on its class centre (intra = 0), nan if moreover all centres are one point"""
+    inter: float
+    intra: float
+
+
+def class_centres(features: Tensor, labels: Tensor, *, normalise: bool = False, chunk: int = CHUNK) -> Tensor:
+    """Means (C, d) float64 of the features (N, d) of each class of ``labels`` (N,), which are 0 ... C-1.
+
+    ``normalise``: l2-normalise each image's features first (the means are not normalised again).
+
+    Raises:
+        InputError: a class has no image, or features and labels do not match.
+    """
+    counts = _counts(features, labels)
+    # Sums are taken around one image of each class, so that identical images have exactly themselves as their mean.
+    first = torch.full_like(counts, len(labels)).scatter_reduce(0, labels, _rows(labels), "amin")
+    anchors = _double(features[first], normalise)
+    sums = torch.zeros_like(anchors)
+    for values, classes in _chunks(features, labels, normalise, chunk):
+        # A product with one-hot labels, because index_add_ on CUDA depends on the order of its threads.
+        sums += functional.one_hot(classes, len(counts)).to(sums.dtype).T @ (values - anchors[classes])
+    return anchors + sums / counts[:, None]
+
+
+def discriminative_ratio(
+    features: Tensor, labels: Tensor, *, squared: bool = True, normalise: bool = False, chunk: int = CHUNK
+) -> DiscriminativeRatio:
+    """φ of features (N, d) with ``labels`` (N,) in 0 ... C-1, accumulated in float64:
+
+        φ = D_inter / D_intra
+        D_inter = 1 / (C (C-1)) Σ_j Σ_{k≠j} |μ_j - μ_k|²,   D_intra = 1/C Σ_j 1/|S_j| Σ_{i∈S_j} |f_i - μ_j|²
+
+    Source: the name is SL-MLP's; the formula is a recollection (papers.md 2.3). Whether distances are squared
+    (``squared``) and features l2-normalised first (``normalise``) is unknown, so both are options.
+
+    Raises:
+        InputError: fewer than two classes, a class without an image, or features and labels that do not match.
+    """
+    counts = _counts(features, labels)
+    if len(counts) < 2:
+        raise InputError("labels", len(counts), "class; a discriminative ratio needs at least two")
+    power = 2 if squared else 1
+    centres = class_centres(features, labels, normalise=normalise, chunk=chunk)
+    inter = sum(float(_distances(part, centres).pow(power).sum()) for part in centres.split(256))
+    inter /= len(counts) * (len(counts) - 1)
+    sums = centres.new_zeros(len(counts))
+    for values, classes in _chunks(features, labels, normalise, chunk):
+        distance = (values - centres[classes]).norm(dim=1).pow(power)
+        sums += distance @ functional.one_hot(classes, len(counts)).to(sums.dtype)
+    intra = float((sums / counts).mean())
+    phi = inter / intra if intra > 0 else float("inf") if inter > 0 else float("nan")
+    return DiscriminativeRatio(phi, inter, intra)
+
+
+def _counts(features: Tensor, labels: Tensor) -> Tensor:
+    if features.ndim != 2 or labels.shape != features.shape[:1] or len(labels) == 0:
+        raise InputError(
+            "features", (*features.shape,), f"must be (N, d) with as many labels, not {(*labels.shape,)}, and N > 0"
+        )
+    counts = torch.bincount(labels)
+    absent = (counts == 0).nonzero()[:, 0].tolist()
+    if absent:
+        raise InputError("labels", absent, "classes without an image; leave them out and number the others 0 ... C-1")
+    return counts
+
+
+def _chunks(features: Tensor, labels: Tensor, normalise: bool, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for values, classes in zip(features.split(chunk), labels.split(chunk), strict=True):
+        yield _double(values, normalise), classes
+
+
+def _double(values: Tensor, normalise: bool) -> Tensor:
+    return functional.normalize(values.double(), dim=1) if normalise else values.double()
+
+
+def _rows(labels: Tensor) -> Tensor:
+    return torch.arange(len(labels), device=labels.device)
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")  # the product form loses close points
