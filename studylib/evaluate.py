@@ -22,6 +22,8 @@ VARIANTS = {
     "not squared, l2-normalised": {"squared": False, "normalise": True},
 }
 
+MIXTURENESS_K = (1, 5, 10)  # the paper's k is unknown: a small range is computed
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
@@ -88,7 +90,7 @@ def _measures(layer: str, split: str, seen: Features, upstream: Features, evalua
     yield {"protocol": "with the diagonal", "measure": "redundancy", "value": redundancy(features)}
     if evaluation.dataset != upstream.name:
         pre, own = class_centres(*upstream.part(layer, split)), class_centres(features, labels)
-        for k in MIXTURENESS_K:
+        for k in [k for k in MIXTURENESS_K if k < len(pre) + len(own)]:
             yield {"protocol": f"k={k}", "measure": "mixtureness", "value": mixtureness(pre, own, k=k)}
 
 

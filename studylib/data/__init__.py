@@ -22,9 +22,8 @@ def load(spec: str) -> ImageSet:
     name, _, part = name.partition("/")
     images = _whole(name)
     if part:
-        images = images.only(
-            splits.parts()[name][choose(f"part of {name}", part, splits.parts().get(name, {}))], f"{name}/{part}"
-        )
+        known = splits.parts().get(name, {})
+        images = images.only(known[choose(f"part of {name}", part, known)], f"{name}/{part}")
     if labels:
         images = images.relabelled(labels, spec)
     return images.checked()
