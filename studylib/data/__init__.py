@@ -1,12 +1,15 @@
 """Image sets by name."""
 
-from studylib.data import packed, splits
+import difflib
+
+from studylib import paths
+from studylib.data import download, packed, splits
+from studylib.data.catalogue import EMBEDDED, available, check
+from studylib.data.download import fetch
 from studylib.data.imageset import ImageSet
-from studylib.errors import choose
+from studylib.errors import InputError, choose
 
-EMBEDDED = ("digits", "glyphs", "glyphs_armenian", "glyphs_cyrillic", "glyphs_georgian", "glyphs_greek")
-
-__all__ = ["ImageSet", "load"]
+__all__ = ["ImageSet", "available", "check", "fetch", "load"]
 
 
 def load(spec: str) -> ImageSet:
@@ -18,11 +21,15 @@ def load(spec: str) -> ImageSet:
     Raises:
         InputError: it is unknown, missing or damaged, or cannot be trained and tested on.
     """
-    name, _, labels = spec.partition("@")
-    name, _, part = name.partition("/")
+    name, at, labels = spec.partition("@")
+    name, slash, part = name.partition("/")
+    if not name or (slash and not part) or (at and not labels):
+        raise InputError("data", spec, "write NAME, NAME/PART, NAME@LABELS or NAME/PART@LABELS")
     images = _whole(name)
     if part:
-        known = splits.parts().get(name, {})
+        known = splits.parts().get(name)
+        if not known:
+            raise InputError("data", spec, f"{name} has no parts; write {name}")
         images = images.only(known[choose(f"part of {name}", part, known)], f"{name}/{part}")
     if labels:
         images = images.relabelled(labels, spec)
@@ -34,8 +41,25 @@ def _whole(name: str) -> ImageSet:
         from studylib.data import glyphs
 
         return glyphs.render(name)
-    file = packed.find(name)
-    if file is None:
-        known = [*EMBEDDED, *packed.names()]
-        choose("data", name, known)
-    return packed.read(file)
+    if file := packed.find(name):
+        return packed.read(file)
+    raise _missing(name)
+
+
+def _missing(name: str) -> InputError:
+    known = dict.fromkeys([*EMBEDDED, *packed.names(), *download.sources()])
+    searched = ", ".join(map(str, paths.data_folders()))
+    if name in known:
+        return InputError(
+            "data",
+            name,
+            f"is in none of {searched}; call: studylib data fetch {name}, or name the folder of {name}.npz in STUDYLIB_DATA",
+        )
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return InputError(
+        "data",
+        name,
+        f"unknown, and {name}.npz is in none of {searched}; {hint}valid: {', '.join(known)}; "
+        "a packed set of your own: name its folder in STUDYLIB_DATA",
+    )

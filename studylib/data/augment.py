@@ -55,16 +55,18 @@ class Augmentation:
         refuse_unless("hue", 0 <= self.hue <= 0.5, "must be in [0, 0.5] turns")
         for name in ("crop_scale", "crop_ratio", "blur_sigma"):
             low, high = getattr(self, name)
-            refuse_unless(name, 0 < low <= high, "must be two positive numbers, the smaller first")
+            refuse_unless(name, 0 < low <= high < math.inf, "must be two positive numbers, the smaller first")
         refuse_unless("crop_scale", self.crop_scale[1] <= 1, "is a share of the image's area: at most 1")
 
 
 def augment(images: Tensor, options: Augmentation, generator: torch.Generator) -> Tensor:
     """Augmented images (B, 3, size, size), float32 in [0, 1], of ``images`` (B, 3, H, W) uint8.
 
-    Deviations from torchvision on PIL images: a crop that does not fit is clipped instead of drawn again; bilinear
-    sampling without antialiasing; the colour changes are applied in the order brightness, contrast, saturation, hue and
-    clipped once at the end, which makes them one affine map per image; the hue is turned in YIQ, not HSV.
+    Deviations from torchvision on PIL images: a crop that does not fit is clipped instead of drawn again, and its place is
+    not rounded to whole pixels; bilinear sampling without antialiasing; the colour changes are applied in the order
+    brightness, contrast, saturation, hue and clipped once at the end, which makes them one affine map per image; the hue is
+    turned in YIQ, not HSV; the blur's kernel is not cut off and is renormalised at the border. An image that is not square
+    is squeezed.
     """
     out = crop_and_flip(images.float(), options, generator)
     matrix, offset = colour_map(out, options, generator)

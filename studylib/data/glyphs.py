@@ -2,10 +2,12 @@
 
 A class of ``glyphs`` is a letter and holds its lower and upper case in sixteen faces, so that whether an encoder keeps
 differences inside a class is a transfer task (``glyphs/letters@case``, ``glyphs@face``) and not a matter of looking.
+Some characters look alike in some faces (l and I, o and 0, Latin and Cyrillic or Greek capitals): no classifier gets them all.
 """
 
+import functools
 import hashlib
-from functools import cache
+import math
 from pathlib import Path
 
 import matplotlib
@@ -13,14 +15,16 @@ import numpy
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
 
-from studylib import files, paths
+from studylib.data import cache
 from studylib.data.imageset import ImageSet
 from studylib.data.splits import stratified_split
 from studylib.errors import RunError
 
-RENDERER = 1  # raised when a change here changes the images
+RENDERER = 2  # raised when a change here changes the images
 SIDE = 32
+MARGIN = 3  # ours: pixels of the doubled canvas between a character and its edge
 FACES = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSans-Oblique", "DejaVuSans-BoldOblique"),
     *("DejaVuSansMono", "DejaVuSansMono-Bold", "DejaVuSansMono-Oblique", "DejaVuSansMono-BoldOblique"),
@@ -45,32 +49,42 @@ def render(name: str) -> ImageSet:
     """The embedded set ``name``, 32 px RGB; made in seconds and kept in the cache, where a damaged file is made anew.
 
     The same fonts, Pillow and NumPy give the same bytes.
+
+    Raises:
+        RunError: this Matplotlib does not ship the typefaces.
     """
-    make = digits if name == "digits" else lambda: characters(name)
+    classes = ALPHABETS.get(name, "0123456789")
     fonts = "" if name == "digits" else fonts_checksum()
-    key = hashlib.sha256(f"{RENDERER} {name} {fonts}".encode()).hexdigest()[:12]
-    cached = paths.cache() / "data" / f"{name}-{key}.pt"
-    if not (found := _read(cached)):
-        made = make()
-        found = {"images": made.images, "labels": made.labels, "split": made.split, "checksum": made.checksum}
-        found |= {"classes": list(made.classes), "hidden": {k: [v, list(names)] for k, (v, names) in made.hidden.items()}}
-        files.write(cached, lambda out: torch.save(found, out))
-    hidden = {labels: (values, tuple(names)) for labels, (values, names) in found["hidden"].items()}
-    return ImageSet(name, found["images"], found["labels"], tuple(found["classes"]), found["split"], hidden, flip=False)
+    key = hashlib.sha256(f"{RENDERER} {name} {classes} {fonts}".encode()).hexdigest()[:12]
+    found = cache.keep(f"{name}-{key}", digits if name == "digits" else lambda: characters(name))
+    hidden = {
+        labels: (found[labels], names)
+        for labels, names in (("case", CASES), ("face", FACES))
+        if labels in found and (found[labels] >= 0).any()
+    }
+    return ImageSet(name, found["images"], found["labels"], tuple(classes), found["split"], hidden, flip=False)
 
 
-def _read(file: Path) -> dict | None:
-    """What the cache holds, or nothing when it is missing or damaged."""
-    try:
-        found = torch.load(file, weights_only=True)
-    except Exception:
-        return None
-    same = ImageSet("", found["images"], found["labels"], (), found["split"]).checksum == found["checksum"]
-    return found if same else None
+def size_of(name: str) -> tuple[int, int, int]:
+    """Training images, test images and classes of an embedded set, without making it."""
+    if name == "digits":
+        return 1257, 540, 10
+    classes = len(ALPHABETS[name])
+    train, test = IMAGES.get(name, IMAGES_TRANSFER)
+    return classes * train, classes * test, classes
 
 
-def characters(name: str) -> ImageSet:
-    """Every character of an alphabet in every case and face that has it, equally often in training and test."""
+def labels_of(name: str) -> tuple[str, ...]:
+    """Names of the hidden labels of an embedded set."""
+    return {"digits": (), "glyphs_georgian": ("face",)}.get(name, ("case", "face"))
+
+
+def characters(name: str) -> dict[str, Tensor]:
+    """Images, labels, split, case and face of an alphabet.
+
+    Training and test each hold every form (case and face that has the character) of a class equally often, as far as the
+    number of images allows; the forms that stand once more are drawn.
+    """
     random = numpy.random.default_rng(list(name.encode()))
     rows = []
     for label, letter in enumerate(ALPHABETS[name]):
@@ -87,9 +101,8 @@ def characters(name: str) -> ImageSet:
             rows += [(label, split, *forms[order[index % len(forms)]]) for index in range(count)]
     alpha = numpy.stack([shape(character, face, random) for _, _, character, _, face in rows])
     images = torch.from_numpy(colour(alpha, random))
-    labels, split, case, face = (torch.tensor([row[column] for row in rows]) for column in (0, 1, 3, 4))
-    hidden = {"case": (case, CASES), "face": (face, FACES)}
-    return ImageSet(name, images, labels, tuple(ALPHABETS[name]), split, hidden, flip=False)
+    columns = {"labels": 0, "split": 1, "case": 3, "face": 4}
+    return {"images": images} | {name: torch.tensor([row[at] for row in rows]) for name, at in columns.items()}
 
 
 def _cases(letter: str) -> list[tuple[int, str]]:
@@ -101,20 +114,37 @@ def _cases(letter: str) -> list[tuple[int, str]]:
 
 
 def shape(character: str, face: int, random: numpy.random.Generator) -> NDArray[numpy.float32]:
-    """Coverage (32, 32) in [0, 1] of one character of random size (55 to 90 % of the side), position and rotation (±20°)."""
+    """Coverage (32, 32) in [0, 1] of one whole character, of random position, rotation (±20°) and size.
+
+    Its em is 55 to 90 % of the side, less if it would not fit. Drawn at twice the side and averaged.
+    """
     double = 2 * SIDE
-    drawn = font(face, int(random.integers(int(0.55 * double), int(0.9 * double) + 1)))
-    left, top, right, bottom = drawn.getbbox(character)
+    pixels, angle = int(random.integers(int(0.55 * double), int(0.9 * double) + 1)), random.uniform(-20, 20)
+    drawn, box, extents = _measure(character, face, pixels, angle)
+    if (most := max(extents)) > double - 2 * MARGIN:
+        drawn, box, extents = _measure(character, face, int(pixels * (double - 2 * MARGIN) / most), angle)
+    middle = [double / 2 + random.uniform(-1, 1) * max(0.0, (double - extent) / 2 - MARGIN) for extent in extents]
     canvas = Image.new("L", (double, double))
-    room = [max(0.0, (double - extent) / 2 - 4) for extent in (right - left, bottom - top)]
-    middle = [double / 2 + random.uniform(-1, 1) * space for space in room]
-    ImageDraw.Draw(canvas).text((middle[0] - (left + right) / 2, middle[1] - (top + bottom) / 2), character, fill=255, font=drawn)
-    turned = canvas.rotate(random.uniform(-20, 20), Image.Resampling.BICUBIC, center=tuple(middle))
+    corner = (middle[0] - (box[0] + box[2]) / 2, middle[1] - (box[1] + box[3]) / 2)
+    ImageDraw.Draw(canvas).text(corner, character, fill=255, font=drawn)
+    turned = canvas.rotate(angle, Image.Resampling.BICUBIC, center=tuple(middle))
     return numpy.asarray(turned.reduce(2), dtype=numpy.float32) / 255
 
 
+def _measure(character: str, face: int, pixels: int, angle: float) -> tuple[ImageFont.FreeTypeFont, tuple, tuple]:
+    """The font, the box (left, top, right, bottom) of a character, and the width and height of that box when turned."""
+    drawn = font(face, pixels)
+    box = drawn.getbbox(character)
+    width, height, turn = box[2] - box[0], box[3] - box[1], math.radians(abs(angle))
+    cos, sin = math.cos(turn), math.sin(turn)
+    return drawn, box, (width * cos + height * sin, width * sin + height * cos)
+
+
 def colour(alpha: NDArray[numpy.float32], random: numpy.random.Generator) -> NDArray[numpy.uint8]:
-    """Images (N, 3, 32, 32): ink of one colour on paper with a gradient, and noise; luma of both at least 0.35 apart."""
+    """Images (N, 3, 32, 32): ink of one colour on paper with a gradient, and noise.
+
+    The luma of ink and of the middle of the paper are at least 0.35 apart; the gradient takes at most 0.17 of that in a corner.
+    """
     count = len(alpha)
     ink, paper = random.random((2, count, 3), dtype=numpy.float32)
     luma = numpy.array([0.299, 0.587, 0.114], dtype=numpy.float32)
@@ -129,8 +159,8 @@ def colour(alpha: NDArray[numpy.float32], random: numpy.random.Generator) -> NDA
     return (images.clip(0, 1) * 255).round().astype(numpy.uint8)
 
 
-def digits() -> ImageSet:
-    """scikit-learn's handwritten digits, 8 px enlarged to 32, 30 % of each class for testing."""
+def digits() -> dict[str, Tensor]:
+    """Images, labels and split of scikit-learn's handwritten digits, 8 px enlarged to 32, 30 % of each class for testing."""
     from sklearn.datasets import load_digits
 
     loaded = load_digits()
@@ -140,19 +170,19 @@ def digits() -> ImageSet:
     split = torch.zeros_like(labels)
     split[stratified_split(labels, 0.3, seed=0)[1]] = 1
     images = (large * 255).round().to(torch.uint8).expand(-1, 3, -1, -1).contiguous()
-    return ImageSet("digits", images, labels, tuple(map(str, range(10))), split, flip=False)
+    return {"images": images, "labels": labels, "split": split}
 
 
-@cache
+@functools.cache
 def font(face: int, pixels: int) -> ImageFont.FreeTypeFont:
-    return ImageFont.truetype(str(font_file(face)), pixels)
+    return ImageFont.truetype(str(font_file(face)), pixels, layout_engine=ImageFont.Layout.BASIC)
 
 
 def font_file(face: int) -> Path:
     return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / f"{FACES[face]}.ttf"
 
 
-@cache
+@functools.cache
 def characters_of(face: int) -> frozenset[int]:
     """Code points that a face has a shape for."""
     from matplotlib.ft2font import FT2Font
@@ -160,10 +190,13 @@ def characters_of(face: int) -> frozenset[int]:
     return frozenset(FT2Font(str(font_file(face))).get_charmap())
 
 
-@cache
+@functools.cache
 def fonts_checksum() -> str:
     """SHA-256 of the sixteen font files."""
     digest = hashlib.sha256()
     for face in range(len(FACES)):
-        digest.update(font_file(face).read_bytes())
+        try:
+            digest.update(font_file(face).read_bytes())
+        except OSError as error:
+            raise RunError(f"typeface {FACES[face]} is not in this Matplotlib ({error}); reinstall it with pip") from error
     return digest.hexdigest()

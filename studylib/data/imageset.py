@@ -1,17 +1,17 @@
 """A labelled image set in memory."""
 
 import dataclasses
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
+from studylib.data.cache import checksum
 from studylib.errors import InputError, choose
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images with one class each, divided into training and test rows."""
 
@@ -45,11 +45,7 @@ class ImageSet:
     @cached_property
     def checksum(self) -> str:
         """SHA-256 of images, labels and split, hexadecimal."""
-        digest = hashlib.sha256()
-        for values in (self.images, self.labels, self.split):
-            digest.update(str(tuple(values.shape)).encode())
-            digest.update(values.contiguous().numpy().data)
-        return digest.hexdigest()
+        return checksum((self.images, self.labels, self.split))
 
     def select(self, rows: Tensor) -> "ImageSet":
         """The given rows (a tensor of indices), in that order, with all classes."""
@@ -64,8 +60,10 @@ class ImageSet:
         Raises:
             InputError: a class is unknown.
         """
-        number = {choose("class", wanted, self.classes) and wanted: index for index, wanted in enumerate(classes)}
-        new = torch.tensor([number.get(known, -1) for known in self.classes])[self.labels]
+        number = torch.full((self.num_classes,), -1)
+        for index, wanted in enumerate(classes):
+            number[self.classes.index(choose("class", wanted, self.classes))] = index
+        new = number[self.labels]
         chosen = dataclasses.replace(self, name=name, labels=new, classes=tuple(classes))
         return chosen.select((new >= 0).nonzero()[:, 0])
 

@@ -24,7 +24,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     """Rows to fit on and rows held out: of each class of n images round(fraction n) are held out.
 
     Of two images or more at least one is held out and at least one kept; a single image is kept. Both results are
-    sorted index tensors; the same ``seed`` gives the same split.
+    sorted index tensors on the CPU; the same ``seed`` gives the same split.
 
     Raises:
         InputError: the fraction is not between 0 and 1, or nothing can be held out.
@@ -33,7 +33,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
         raise InputError("fraction", fraction, "must be between 0 and 1")
     if len(labels) == 0 or torch.bincount(labels).max() < 2:
         raise InputError("labels", len(labels), "no class has two images, so none can be held out")
-    generator = torch.Generator().manual_seed(seed)
+    labels, generator = labels.cpu(), torch.Generator().manual_seed(seed)
     held_out = []
     for label in labels.unique():
         rows = (labels == label).nonzero()[:, 0]
