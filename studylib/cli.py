@@ -187,17 +187,19 @@ def data_list() -> None:
 
 @data.command("fetch")
 @click.argument("name")
-def data_fetch(name: str) -> None:
+@click.option("--size", type=int, metavar="PX", default=64, show_default=True, help="Side of the packed images, if they are larger.")
+def data_fetch(name: str, size: int) -> None:
     """Download the image set NAME with torchvision and pack it under runs/data.
 
     \b
-    Example:
+    Examples:
       studylib data fetch cifar100
+      studylib data fetch flowers102 --size 96
     """
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import data as sets
 
-    print(sets.fetch(name))
+    print(sets.fetch(name, size))
 
 
 @data.command("check")

@@ -193,6 +193,7 @@ def _run(notebook: Path, given: dict[str, Any], partial: Path) -> tuple[int, str
                 progress_bar=sys.stderr.isatty(),
                 stdout_file=sys.stdout,
                 stderr_file=sys.stderr,
+                extra_arguments=["--log-level=CRITICAL"],  # the kernel's own remarks at its shutdown; cells are not touched
                 start_timeout=300,
                 iopub_timeout=60,  # nbclient's 4 s end a good run on a busy machine
                 kernel_manager_class=_kernel_of_this_python(kernels),
@@ -214,13 +215,13 @@ def _outcome(kind: str, text: str, cell: int | None) -> tuple[int, str]:
     if kind == "SystemExit":
         number = text.lstrip("-").isdigit()
         code = int(text) & 0xFF if number else 1
-        return code, f"cell {cell} ended the notebook with exit code {code}" if number else text
+        return code, f"In [{cell}] ended the notebook with exit code {code}" if number else text
     if kind == "InputError":
         return InputError.exit_code, text
     if kind == "RunError":
         return RunError.exit_code, text
     first = text.strip().splitlines()[0] if text.strip() else ""
-    return 1, f"cell {cell}: {kind}: {first}"
+    return 1, f"In [{cell}]: {kind}: {first}"
 
 
 def _not_run(notebook: Any) -> int:

@@ -176,8 +176,8 @@ def test_run_uses_this_python_the_values_given_and_keeps_the_copy(tmp_path):
     ("cell", "code", "message"),
     [
         ("from studylib.errors import InputError\nraise InputError('data', 'x', 'unknown')", 2, "error: data='x': unknown"),
-        ("raise SystemExit(3)", 3, "error: cell 1 ended the notebook with exit code 3"),
-        ("1 / 0", 1, "error: cell 1: ZeroDivisionError: division by zero"),
+        ("raise SystemExit(3)", 3, "error: In [1] ended the notebook with exit code 3"),
+        ("1 / 0", 1, "error: In [1]: ZeroDivisionError: division by zero"),
         ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", 1, "the kernel died"),
     ],
 )
