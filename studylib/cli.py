@@ -61,6 +61,22 @@ def assignments(pairs: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """``rows`` of equal keys as aligned columns under their names; what is missing is a dot, a list its entries."""
+    names = list(rows[0])
+    shown = [names] + [[cell(row[name]) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in shown)
+
+
+def cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or "·"
+    if isinstance(value, bool):
+        return "yes" if value else "NO"
+    return "·" if value in (None, "") else str(value)
+
+
 def scale_option(**more: Any) -> Any:
     return click.option("--scale", metavar="NAME", help="Size of the study: smoke, quick, small, ...", **more)
 
@@ -182,12 +198,14 @@ def data_list() -> None:
     """List the image sets that can be loaded, and those that can be fetched."""
     from studylib import data as sets
 
-    print(sets.available().to_string(index=False))
+    print(table(sets.available()))
 
 
 @data.command("fetch")
 @click.argument("name")
-@click.option("--size", type=int, metavar="PX", default=64, show_default=True, help="Side of the packed images, if they are larger.")
+@click.option(
+    "--size", type=int, metavar="PX", default=64, show_default=True, help="Side of the packed images, if they are larger."
+)
 def data_fetch(name: str, size: int) -> None:
     """Download the image set NAME with torchvision and pack it under runs/data.
 
@@ -207,14 +225,18 @@ def data_fetch(name: str, size: int) -> None:
 def data_check(folder: Path | None) -> None:
     """Verify the packed sets in DIR, by default all that are known (STUDYLIB_DATA and fetched ones).
 
+    Exit code 2 if one of them cannot be used.
+
     \b
     Example:
       studylib data check ~/packed
     """
     from studylib import data as sets
 
-    for line in sets.check(folder):
-        print(line)
+    rows = sets.check(folder)
+    print(table(rows) if rows else "no packed sets; fetch one, or name a folder of them in STUDYLIB_DATA")
+    if bad := [row["name"] for row in rows if not row["ok"]]:
+        raise InputError("data", ", ".join(bad), f"{len(bad)} of {len(rows)} sets cannot be used; see the notes above")
 
 
 @studylib.command()

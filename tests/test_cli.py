@@ -124,3 +124,23 @@ assert not {"papermill", "nbclient", "faiss", "sklearn", "seaborn", "IPython"} &
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith(str(runs / "sl-"))
+
+
+def test_data_list_is_a_table(capsys):
+    assert cli.main(["data", "list"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["name", "where"]
+    assert any(row.startswith("glyphs ") for row in rows)
+
+
+def test_data_check_tells_which_file_is_damaged(tmp_path, capsys):
+    (tmp_path / "x.npz").write_bytes(b"no archive")
+    (tmp_path / "x.json").write_text('{"classes": ["a", "b"], "sha256_npz": "0"}')
+    assert cli.main(["data", "check", str(tmp_path)]) == 2
+    out, errors = capsys.readouterr()
+    assert "x.npz" in out
+    assert "NO" in out
+    assert errors == "error: data='x': 1 of 1 sets cannot be used; see the notes above\n"
+    assert cli.main(["data", "check"]) == 0
+    assert "no packed sets" in capsys.readouterr().out
+    assert cli.main(["data", "check", str(tmp_path / "none")]) == 2
