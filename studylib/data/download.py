@@ -113,8 +113,9 @@ def _download(name: str, source: Source, folder: Path, size: int | None) -> tupl
 
 
 def _pixels(image: Image.Image, size: int | None) -> NDArray[numpy.uint8]:
-    """(H, W, 3), or (H, W, 1) of a grey image; ``size`` × ``size`` if that is given."""
-    image = image if image.mode in ("L", "RGB") else image.convert("RGB")
+    """(size, size, 3); without a size (H, W, 3), or (H, W, 1) of a grey image."""
+    if size or image.mode != "L":
+        image = image.convert("RGB")
     if size:
         short = min(image.size)
         left, top = ((side - short) / 2 for side in image.size)

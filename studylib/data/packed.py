@@ -119,9 +119,9 @@ def unpack(file: Path, about: dict[str, Any]) -> dict[str, NDArray]:
         InputError: it cannot be unpacked, is damaged, or is not in the format.
     """
     try:
-        with numpy.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as opened, numpy.load(opened, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, NotImplementedError, zipfile.BadZipFile, LZMAError, ZlibError) as error:
+    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, LZMAError, ZlibError) as error:
         fix = f"cannot be unpacked ({type(error).__name__}: {error}); fetch or copy it again"
         raise InputError("data", file.name, fix) from error
 

@@ -1,0 +1,104 @@
+"""Stratified splits against a slow count, parts of classes, and the operations of an image set."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from studylib.data import ImageSet, splits
+from studylib.data.splits import stratified_split
+from studylib.errors import InputError
+
+
+@pytest.mark.parametrize("fraction", [0.001, 0.2, 0.3, 0.5, 0.999])
+@pytest.mark.parametrize("counts", [[1, 2, 3], [3, 2, 1, 10], [0, 2], [37, 1, 1, 5, 4], [100, 7]])
+def test_split_is_that_of_a_slow_count(counts, fraction):
+    labels = torch.cat([torch.full((count,), label) for label, count in enumerate(counts)])
+    labels = labels[torch.randperm(len(labels), generator=torch.Generator().manual_seed(1))]
+    fit, held = stratified_split(labels, fraction, seed=3)
+    assert sorted(fit.tolist() + held.tolist()) == list(range(len(labels)))
+    assert fit.tolist() == sorted(fit.tolist())
+    assert held.tolist() == sorted(held.tolist())
+    for label, count in enumerate(counts):
+        expected = round(fraction * count)
+        if count >= 2 and expected == 0:
+            expected = 1
+        if count >= 1 and expected == count:
+            expected = count - 1
+        assert sum(int(labels[row]) == label for row in held.tolist()) == expected
+
+
+def test_split_depends_on_the_seed_alone():
+    labels = torch.arange(5).repeat(20)
+    first, again, other = (stratified_split(labels, 0.2, seed)[1] for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    torch.rand(1)
+    assert torch.equal(first, stratified_split(labels, 0.2, 0)[1])
+
+
+@pytest.mark.parametrize("fraction", [0.0, 1.0, -0.1, 1.5, float("nan")])
+def test_fractions_out_of_range_are_refused(fraction):
+    with pytest.raises(InputError, match="fraction=.*between 0 and 1"):
+        stratified_split(torch.tensor([0, 0, 1, 1]), fraction, 0)
+
+
+@pytest.mark.parametrize("labels", [[], [0], [0, 1, 2]])
+def test_nothing_to_hold_out_is_refused(labels):
+    with pytest.raises(InputError, match="no class has two images"):
+        stratified_split(torch.tensor(labels, dtype=torch.int64), 0.5, 0)
+
+
+def test_parts_are_those_of_the_study():
+    cifar, tiny = splits.parts()["cifar100"], splits.parts()["tiny_cog"]
+    assert [len(cifar[part]) for part in ("natural", "artefact", "seen")] == [70, 30, 48]
+    assert all(len(cifar[f"level{level}"]) == 13 for level in range(1, 5))
+    assert all(len(tiny[f"level{level}"]) == 16 for level in range(1, 6))
+    assert len({*cifar["natural"], *cifar["artefact"]}) == 100
+    graded = ("seen", "level1", "level2", "level3", "level4")
+    assert {name for part in graded for name in cifar[part]} == {*cifar["natural"], *cifar["artefact"]}
+    assert len({name for part in tiny.values() for name in part}) == 80
+    for parts in splits.parts().values():
+        assert all(len(set(part)) == len(part) for part in parts.values())
+
+
+@pytest.fixture
+def images() -> ImageSet:
+    pixels = torch.arange(8, dtype=torch.uint8)[:, None, None, None].expand(8, 3, 2, 2).contiguous()
+    labels, split = torch.tensor([0, 1, 2, 0, 1, 2, 2, 0]), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
+    hidden = {"kind": (torch.tensor([-1, 3, 1, 1, 3, -1, 1, 3]), ("p", "q", "r", "s")), "none": (torch.full((8,), -1), ())}
+    return ImageSet("x", pixels, labels, ("a", "b", "c"), split, hidden)
+
+
+def test_parts_of_an_image_set(images):
+    assert images.train.images[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4, 5]
+    assert images.test.labels.tolist() == [2, 0]
+    assert images.test.hidden["kind"][0].tolist() == [1, 3]
+    assert images.test.num_classes == 3
+    chosen = images.only(["c", "a"], "x/y")
+    assert (chosen.name, chosen.classes) == ("x/y", ("c", "a"))
+    assert chosen.labels.tolist() == [1, 0, 1, 0, 0, 1]
+    assert chosen.images[:, 0, 0, 0].tolist() == [0, 2, 3, 5, 6, 7]
+    with pytest.raises(InputError, match="class='d'"):
+        images.only(["a", "d"], "x/z")
+
+
+def test_other_labels_of_an_image_set(images):
+    kind = images.relabelled("kind", "x@kind")
+    assert kind.classes == ("q", "s")
+    assert kind.images[:, 0, 0, 0].tolist() == [1, 2, 3, 4, 6, 7]
+    assert kind.labels.tolist() == [1, 0, 0, 1, 0, 1]
+    assert kind.checked() is kind
+    with pytest.raises(InputError, match="has no train images"):
+        images.relabelled("none", "x@none").checked()
+
+
+def test_checksum_depends_on_images_labels_and_split(images):
+    same = dataclasses.replace(images, name="other", images=images.images.clone())
+    assert same.checksum == images.checksum
+    for name in ("images", "labels", "split"):
+        values = getattr(images, name).clone()
+        values[3] += 1
+        assert dataclasses.replace(images, **{name: values}).checksum != images.checksum
+    swapped = images.images.reshape(8, 3, 1, 4)
+    assert dataclasses.replace(images, images=swapped).checksum != images.checksum
