@@ -127,16 +127,18 @@ def test_a_finished_run_is_not_touched(runs):
 
 def test_first_step_and_losses_are_what_the_formula_gives(runs):
     """One epoch of one step against a hand-written SGD step: no momentum yet, weight decay on matrices only."""
-    config = smoke("sl_mlp", optimisation__epochs=1, optimisation__batch=512, optimisation__warmup_epochs=0)
+    config = smoke("sl_mlp", optimisation__epochs=1, optimisation__batch=1000, optimisation__warmup_epochs=0)
     train(config, say=str)
     images = training.loop.load(config.data)
     train_set = images.train
-    assert len(train_set.labels) // 512 == 1
+    assert len(train_set.labels) // 1000 == 1
     torch.manual_seed(loop.seed_of(0, loop.INITIALISATION, 0))
     method = METHODS["sl_mlp"](config, images.num_classes, *loop.channel_statistics(train_set.images))
     method.to(memory_format=torch.channels_last).train()
     before = copy.deepcopy(dict(method.named_parameters()))
-    order = torch.randperm(len(train_set.labels), generator=torch.Generator().manual_seed(loop.seed_of(0, loop.ORDER, 0)))[:512]
+    order = torch.randperm(len(train_set.labels), generator=torch.Generator().manual_seed(loop.seed_of(0, loop.ORDER, 0)))[
+        :1000
+    ]
     generator = torch.Generator().manual_seed(loop.seed_of(0, loop.AUGMENTATION, 0))
     view = loop.augment(train_set.images[order], config.augmentation, generator)
     loss, logs = method.loss(Batch([loop.channels_last(view)], train_set.labels[order], order))
@@ -144,10 +146,10 @@ def test_first_step_and_losses_are_what_the_formula_gives(runs):
     weights = final(config)
     for name, parameter in method.named_parameters():
         decay = config.optimisation.weight_decay if parameter.ndim > 1 else 0.0
-        expected = before[name] - 0.2 * 512 / 256 * (parameter.grad + decay * before[name])
+        expected = before[name] - 0.2 * 1000 / 256 * (parameter.grad + decay * before[name])
         torch.testing.assert_close(weights[name], expected, rtol=1e-4, atol=1e-6)
     row = Run(config).metrics()[0]
-    assert row["loss"] == pytest.approx(float(loss), rel=1e-5)
+    assert row["loss"] == pytest.approx(float(loss.detach()), rel=1e-5)
     assert row["train_top1"] == pytest.approx(float(logs["train_top1"]))
 
 
@@ -172,7 +174,7 @@ def test_divergence_stops_the_run_and_keeps_the_last_good_checkpoint(runs, monke
 
     def loss(self, batch):
         value, logs = real(self, batch)
-        return (value * float("nan") if next(calls) >= 10 else value), logs
+        return (value * float("nan") if next(calls) >= 18 else value), logs
 
     monkeypatch.setattr(METHODS["sl"], "loss", loss)
     with pytest.raises(
@@ -193,7 +195,7 @@ def test_too_large_a_rate_is_seen_as_divergence(runs):
 
 
 def test_batch_larger_than_the_data_is_refused(runs):
-    with pytest.raises(InputError, match="optimisation.batch=100000: glyphs/few has .* training images only"):
+    with pytest.raises(InputError, match="optimisation.batch=100000: glyphs/few has only"):
         train(smoke("sl", optimisation__batch=100000), say=str)
 
 

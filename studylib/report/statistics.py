@@ -1,0 +1,149 @@
+"""Means with intervals over seeds, paired differences, verdicts, and means over data sets, from the tidy results table."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from studylib.errors import InputError, choose
+
+CLIP = 0.05  # ours: accuracies in % enter log-odds within [CLIP, 100 - CLIP], so that 100 % (or 0 %) stays finite
+
+VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
+
+
+def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float, int]:
+    """(mean, half width, n) of Student's t interval at ``level``; missing values (NaN) are left out.
+
+    One value has no interval: its half width is NaN. No value: mean and half width are NaN, n is 0.
+    """
+    array = np.asarray(list(values), dtype=np.float64)
+    array = array[~np.isnan(array)]
+    n = len(array)
+    if n == 0:
+        return math.nan, math.nan, 0
+    if n == 1:
+        return float(array[0]), math.nan, 1
+    half = stats.t.ppf(0.5 + level / 2, n - 1) * array.std(ddof=1) / math.sqrt(n)
+    return float(array.mean()), float(half), n
+
+
+def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
+    """The rows of ``frame`` whose columns have the given values; a list, tuple or set stands for any of its members.
+
+    Nothing that fits is an empty frame, not an error: figures and tables show it as missing.
+
+    Raises:
+        InputError: a column does not exist.
+    """
+    for name, wanted in columns.items():
+        choose("column", name, frame.columns)
+        wanted = wanted if isinstance(wanted, list | tuple | set) else [wanted]
+        frame = frame[frame[name].isin(list(wanted))]
+    return frame
+
+
+def at_end(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows at the last epoch that any seed of their method and variant reached; seeds that are not there are missing."""
+    last = frame.groupby(["method", "variant"], dropna=False)["epoch"].transform("max")
+    return frame[(frame["epoch"] == last) | last.isna()]
+
+
+def refuse_mixture(frame: pd.DataFrame, by: Sequence[str]) -> None:
+    """Raise an `InputError` if ``frame`` has several values for one combination of ``by``; says which columns differ."""
+    twice = frame[frame.duplicated(list(by), keep=False)]
+    if twice.empty:
+        return
+    first = twice[(twice[list(by)] == twice[list(by)].iloc[0]).all(axis=1)]
+    others = [name for name in frame.columns if name not in (*by, "value") and first[name].nunique(dropna=False) > 1]
+    values = "; ".join(f"{name}: {', '.join(map(str, first[name].unique()[:4]))}" for name in others)
+    where = ", ".join(f"{name}={first[name].iloc[0]}" for name in by)
+    raise InputError("rows", where, f"{len(first)} values that would be mixed ({values or 'equal rows'}); select one kind")
+
+
+def over_seeds(frame: pd.DataFrame, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
+    """One row per combination of ``by``: mean, half_width, n over seeds, in the order of first appearance.
+
+    Raises:
+        InputError: a seed has several values in one combination (several epochs, protocols, ...): nothing is averaged silently.
+    """
+    refuse_mixture(frame, [*by, "seed"])
+    rows = []
+    for key, part in frame.groupby(list(by), sort=False, dropna=False):
+        mean, half, n = interval(part["value"], level)
+        rows.append(dict(zip(by, key, strict=True)) | {"mean": mean, "half_width": half, "n": n})
+    return pd.DataFrame(rows, columns=[*by, "mean", "half_width", "n"])
+
+
+def paired_difference(
+    frame: pd.DataFrame, measure: str, a: str, b: str, over: str = "seed", *, column: str = "method", level: float = 0.95
+) -> tuple[float, float, int]:
+    """(mean, half width, n) of the differences ``b`` minus ``a`` of ``measure``, paired by ``over``; Student's t interval.
+
+    What only one of the two has is left out; n counts pairs. ``column`` holds ``a`` and ``b``.
+
+    Raises:
+        InputError: several values for one member of a pair.
+    """
+    rows = select(frame, measure=measure, **{column: [a, b]})
+    refuse_mixture(rows, [column, over])
+    wide = rows.pivot(index=over, columns=column, values="value").reindex(columns=[a, b])
+    return interval(wide[b] - wide[a], level)
+
+
+def verdict(mean: float, half_width: float, n: int, direction: str) -> str:
+    """Verdict on the claim that a difference is ``higher`` (or ``lower``) than 0, by its interval.
+
+    | verdict | rule |
+    |---|---|
+    | not run | no pair |
+    | inconclusive | fewer than two pairs, or the interval holds 0 |
+    | supported | the interval excludes 0 on the claimed side |
+    | contradicted | the interval excludes 0 on the other side |
+    """
+    choose("direction", direction, ("higher", "lower"))
+    if n == 0 or math.isnan(mean):
+        return "not run"
+    if n < 2 or not abs(mean) > half_width:
+        return "inconclusive"
+    return "supported" if (mean > 0) == (direction == "higher") else "contradicted"
+
+
+def log_odds(accuracy: Any) -> Any:
+    """ln(p / (1 - p)) with p = accuracy / 100, elementwise (t-ReX's transfer score, papers.md 3.3).
+
+    Ours: accuracies are clipped to [0.05, 99.95] %, so that a perfect score counts 7.6 and not infinity.
+    """
+    p = np.clip(accuracy, CLIP, 100 - CLIP) / 100
+    return np.log(p / (1 - p))
+
+
+def over_datasets(frame: pd.DataFrame, datasets: Sequence[str] | None = None, *, how: str = "log_odds") -> pd.DataFrame:
+    """``frame`` with its data sets averaged: per run and measure one row, ``dataset`` saying of how many sets it is the mean.
+
+    A run that lacks one of the data sets has no mean: means over different sets cannot be compared.
+
+    Args:
+        datasets: those to average; by default all in ``frame``.
+        how: ``log_odds`` (mean of `log_odds`; the measure's name gets ``_log_odds``) or ``mean``.
+
+    Raises:
+        InputError: a run has several values for one data set, such as those of several epochs or layers.
+    """
+    choose("how", how, ("log_odds", "mean"))
+    datasets = list(frame["dataset"].unique()) if datasets is None else list(datasets)
+    frame = select(frame, dataset=datasets)
+    by = [name for name in ("scale", "method", "variant", "run", "seed", "measure") if name in frame]
+    refuse_mixture(frame, [*by, "dataset"])
+    rows = []
+    for key, part in frame.groupby(by, sort=False, dropna=False):
+        values = part["value"].dropna()
+        if len(values) == len(datasets):
+            value = float(log_odds(values).mean() if how == "log_odds" else values.mean())
+            kept = {name: part[name].iloc[0] for name in ("epoch", "layer", "split", "protocol") if name in part}
+            rows.append(dict(zip(by, key, strict=True)) | kept | {"dataset": f"mean of {len(datasets)} sets", "value": value})
+    result = pd.DataFrame(rows, columns=list(frame.columns))
+    return result.assign(measure=result["measure"] + "_log_odds") if how == "log_odds" and rows else result

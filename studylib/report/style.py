@@ -1,0 +1,238 @@
+"""How every figure looks: widths, fonts, and a colour, a marker and a name for each method, fixed once.
+
+Fonts come with Matplotlib, so that a figure has the same bytes on every machine with the same versions.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from studylib.errors import choose
+
+WIDTHS = {1: 3.25, 2: 6.875}  # inches, one and two columns of CVPR 2024 (tueplots figsizes.py)
+FONT = 8  # points, the size of a caption
+SMALL = 7
+GREY = "0.45"
+
+RC = {
+    "font.family": ["STIXGeneral", "DejaVu Sans"],  # the second has the scripts that the first lacks
+    "mathtext.fontset": "stix",
+    "font.size": FONT,
+    "axes.labelsize": FONT,
+    "axes.titlesize": FONT,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL + 0.5,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "legend.columnspacing": 1.2,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "grid.color": "0.9",
+    "grid.linewidth": 0.5,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 4.2,
+    "savefig.dpi": 250,
+    "savefig.bbox": None,  # "tight" would change the width
+    "pdf.fonttype": 42,  # embedded TrueType; Type 3 is refused by many venues
+    "svg.fonttype": "none",
+    "path.simplify": False,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Name, colour and marker of a method."""
+
+    label: str
+    colour: str
+    marker: str
+
+
+# Colours by Okabe-Ito and Paul Tol, told apart with all common kinds of colour vision; markers differ as well.
+METHODS = {
+    "random": Look(label="random weights", colour="#888888", marker="."),
+    "sl": Look(label="SL", colour="#D55E00", marker="o"),
+    "sl_mlp": Look(label="SL-MLP", colour="#0072B2", marker="s"),
+    "look": Look(label="LOOK", colour="#009E73", marker="D"),
+    "trex": Look(label="t-ReX", colour="#AA3377", marker="^"),
+    "trex_star": Look(label="t-ReX*", colour="#5B2A86", marker="v"),
+    "trex_plain": Look(label="t-ReX, no OCM", colour="#D98CB3", marker="d"),
+    "supcon": Look(label="SupCon", colour="#E69F00", marker="P"),
+    "simclr": Look(label="SimCLR", colour="#56B4E9", marker="X"),
+    "moco": Look(label="MoCo", colour="#6A6A2A", marker="<"),
+    "moco_v1": Look(label="MoCo v1", colour="#B5B13C", marker="<"),
+    "moco_v2": Look(label="MoCo v2", colour="#6A6A2A", marker="p"),
+    "byol": Look(label="BYOL", colour="#117766", marker=">"),
+    "dino": Look(label="DINO", colour="#222222", marker="h"),
+}
+
+CLASS_COLOURS = (  # Paul Tol's "muted" and two more; for at most twelve classes at a time
+    *("#332288", "#DDAA33", "#117733", "#CC6677", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#777777"),
+    *("#000000", "#EE7733"),
+)
+CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h", "*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """Axis label of a measure, with its unit, and decimals in tables (None: three significant digits)."""
+
+    label: str
+    decimals: int | None = None
+
+
+MEASURES = {
+    "linear_top1": Measure(label="Linear probe, top-1 (%)", decimals=1),
+    "linear_mean_per_class": Measure(label="Linear probe, mean per class (%)", decimals=1),
+    "knn_top1": Measure(label="kNN, top-1 (%)", decimals=1),
+    "linear_top1_log_odds": Measure(label="Linear probe, mean log-odds", decimals=3),
+    "knn_top1_log_odds": Measure(label="kNN, mean log-odds", decimals=3),
+    "phi": Measure(label=r"Discriminative ratio $\phi$", decimals=3),
+    "inter": Measure(label=r"Inter-class distance $D_{\mathrm{inter}}$"),
+    "intra": Measure(label=r"Intra-class distance $D_{\mathrm{intra}}$"),
+    "mixtureness": Measure(label=r"Feature mixtureness $\Pi$", decimals=3),
+    "redundancy": Measure(label=r"Feature redundancy $R$", decimals=3),
+    "linear_C": Measure(label="C of the linear probe"),
+    "seconds": Measure(label="Pre-training time (s)", decimals=0),
+}
+
+DATASETS = {
+    "glyphs": "Latin, digits",
+    "glyphs_greek": "Greek",
+    "glyphs_cyrillic": "Cyrillic",
+    "glyphs_armenian": "Armenian",
+    "glyphs_georgian": "Georgian",
+    "glyphs/letters": "letters",
+    "glyphs/letters@case": "letter case",
+    "glyphs@face": "typeface",
+    "digits": "handwritten digits",
+    "cifar100": "CIFAR-100",
+    "cifar100/natural": "CIFAR-100 natural",
+    "cifar100/artefact": "CIFAR-100 artefact",
+    "cifar100@coarse": "CIFAR-100 coarse",
+}
+
+
+def apply() -> None:
+    """Set the style for all figures of this process; every figure of this package does it by itself."""
+    matplotlib.rcParams.update(RC)
+
+
+def canvas(columns: int = 1, height: float = 2.2) -> Figure:
+    """An empty figure one or two columns wide, ``height`` in inches, laid out by constraints.
+
+    It is not known to pyplot: no window, nothing to close, and a notebook shows it once, when it is saved.
+    """
+    apply()
+    return Figure(figsize=(WIDTHS[columns], height), layout="constrained")
+
+
+def look(method: str) -> Look:
+    """Name, colour and marker of ``method``.
+
+    Raises:
+        InputError: it has none yet; all are in `METHODS`.
+    """
+    return METHODS[choose("method", method, METHODS)]
+
+
+def ordered(methods: Iterable[str]) -> list[str]:
+    """The distinct ``methods`` in the one order of all figures, legends and tables."""
+    present = set(methods)
+    for method in present:
+        look(method)
+    return [method for method in METHODS if method in present]
+
+
+def measure_label(measure: str) -> str:
+    return MEASURES[measure].label if measure in MEASURES else measure.replace("_", " ")
+
+
+def dataset_label(dataset: str) -> str:
+    """A name for readers; a part of the classes and another label set follow the set's name."""
+    if dataset in DATASETS or dataset.startswith("mean of"):
+        return DATASETS.get(dataset, dataset)
+    name, _, labels = dataset.partition("@")
+    name, _, part = name.partition("/")
+    words = [DATASETS.get(name, name.replace("_", " ")), part.replace("_", " "), labels.replace("_", " ")]
+    return " ".join(word for word in words if word)
+
+
+def grid(figure: Figure, count: int, most: int, **options: Any) -> list[Axes]:
+    """``count`` axes in rows of at most ``most``; places left over stay empty."""
+    columns = min(count, most)
+    axes = figure.subplots(math.ceil(count / columns), columns, squeeze=False, **options).ravel()
+    for empty in axes[count:]:
+        empty.set_visible(False)
+    return list(axes[:count])
+
+
+def legend(figure: Figure, methods: Iterable[str], *, line: bool = False, most: int = 4) -> None:
+    """The methods' names, colours and markers above the axes, where they hide no data."""
+    present = ordered(methods)
+    handles = [
+        Line2D(
+            [], [], color=look(name).colour, marker=look(name).marker, linestyle="-" if line else "none", label=look(name).label
+        )
+        for name in present
+    ]
+    if len(handles) > 1:
+        figure.legend(handles=handles, loc="outside upper center", ncols=min(len(handles), most))
+
+
+def note(figure: Figure, text: str) -> None:
+    """A line of small grey text under the figure."""
+    figure.supxlabel(text, fontsize=SMALL, color=GREY)
+
+
+def seeds(table: pd.DataFrame) -> str:
+    """What the intervals of a table by `statistics.over_seeds` are over: the line under a figure."""
+    counts = sorted({int(n) for n in table["n"] if n})
+    if not counts:
+        return "no results yet"
+    if counts == [1]:
+        return "one seed (n = 1): no interval"
+    return f"mean and 95 % interval over seeds, n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
+
+
+def mark(axes: Axes, x: float, y: float, half: float, method: str, *, horizontal: bool = False, hollow: bool = False) -> None:
+    """A mean in the method's colour and marker with its interval, if it has one; NaN draws nothing."""
+    if math.isnan(x) or math.isnan(y):
+        return
+    drawn = look(method)
+    bar = {"xerr" if horizontal else "yerr": half} if half == half else {}
+    face = {"markerfacecolor": "white"} if hollow else {"markeredgecolor": "white", "markeredgewidth": 0.4}
+    axes.errorbar(x, y, color=drawn.colour, marker=drawn.marker, capsize=1.8, elinewidth=0.9, zorder=3, **bar, **face)
+
+
+def absent(axes: Axes, text: str = "no results") -> None:
+    """Say inside empty axes that there is nothing, instead of drawing a zero."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=SMALL)
+
+
+def by_method(table: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """(method, its rows) in the fixed order."""
+    for method in ordered(table["method"]):
+        yield method, table[table["method"] == method]
+
+
+def dodge(methods: Iterable[str], width: float) -> Mapping[str, float]:
+    """An offset for each method, together ``width`` wide, so that equal values do not hide each other."""
+    names = ordered(methods)
+    step = width / max(len(names) - 1, 1)
+    return {name: (i - (len(names) - 1) / 2) * step for i, name in enumerate(names)}
