@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from studylib import __version__, files, paths
+from studylib import __version__, files, paths, values
 from studylib.errors import InputError, RunError
 
 ON_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what a user mends, not we
@@ -42,23 +42,6 @@ def refuse(message: str, code: int) -> int:
     """Print ``message`` as one line on stderr; returns ``code``."""
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code
-
-
-def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """``name=value`` pairs as a mapping of text; the types come later, from what is declared.
-
-    Raises:
-        InputError: no ``=``, or the same name twice.
-    """
-    found: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise InputError("-p", pair, "write name=value")
-        if name.strip() in found:
-            raise InputError("-p", pair, f"{name.strip()} is given twice")
-        found[name.strip()] = value.strip()
-    return found
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -112,7 +95,7 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) ->
       studylib pretrain --scale quick --method sl_mlp --seed 2
       studylib pretrain --method sl_mlp -p projector.width=256 -p optimisation.epochs=5
     """
-    overrides = assignments(parameters)
+    overrides = values.assignments(parameters)
     from studylib.config import resolve
 
     config = resolve(scale, method, seed, overrides)
@@ -143,7 +126,7 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
 
     given = launch.parameters_file(file) if file else {}
     given |= {"scale": scale} if scale is not None else {}
-    given |= assignments(parameters)
+    given |= values.assignments(parameters)
     return launch.execute(notebook, given, output)
 
 
@@ -176,9 +159,9 @@ def plan(scale: str) -> None:
     Example:
       studylib plan --scale small
     """
-    from studylib import study
+    from studylib import grids
 
-    print(study.plan(scale).to_string(index=False))
+    print(grids.plan(scale).to_string(index=False))
 
 
 @studylib.group(no_args_is_help=True)

@@ -1,47 +1,57 @@
 """The named grids of the study: which runs a notebook needs and what is evaluated of them."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from studylib.bench.loop import bare_speed
 from studylib.config import resolve, scale
+from studylib.data import load
 from studylib.evaluate import Evaluation
 from studylib.models import STAGES
 from studylib.study import Job
+from studylib.training import Run
 from studylib.training.loop import snapshot_epochs
 
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
 
-def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """SL and SL-MLP, everything evaluated: all data sets, every layer where the paper looks at stages, along training.
+def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """SL and SL-MLP with what a first look needs: the encoder's output on every data set, at the end of training.
 
     ``seeds``: how many, from 0 up; 0 takes the scale's number. ``overrides``: settings for every run.
     """
     content = scale(scale_name)
-    everywhere = {content["upstream"], *content["stagewise"]}
-    final = [
-        Evaluation(dataset=name, layers=LAYERS if name in everywhere else ("stage5",))
-        for name in (content["upstream"], *content["unseen"], *content["domains"])
+    evaluations = tuple(Evaluation(dataset=name) for name in (content["upstream"], *content["unseen"], *content["domains"]))
+    return [
+        Job(scale=scale_name, variant=method, config=resolve(scale_name, method, seed, overrides), evaluations=evaluations)
+        for method, seed in product(("sl", "sl_mlp"), range(seeds or content["seeds"]))
     ]
+
+
+def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `quickstart`, also at every layer where the paper looks at stages, and along training."""
+    content = scale(scale_name)
+    layers = [Evaluation(dataset=name, layers=LAYERS) for name in dict.fromkeys((content["upstream"], *content["stagewise"]))]
     jobs = []
-    for method, seed in product(("sl", "sl_mlp"), range(seeds or content["seeds"])):
-        config = resolve(scale_name, method, seed, overrides)
-        epochs = config.optimisation.epochs
+    for job in quickstart(scale_name, seeds, overrides):
+        epochs = job.config.optimisation.epochs
         along = [
             Evaluation(dataset=name, epoch=epoch)
             for name in (content["upstream"], content["unseen"][0])
-            for epoch in sorted(snapshot_epochs(epochs, config.monitor.snapshots) - {epochs})
+            for epoch in sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
         ]
-        jobs.append(Job(scale=scale_name, variant=method, config=config, evaluations=(*final, *along)))
+        plain = [evaluation for evaluation in job.evaluations if evaluation.dataset not in {e.dataset for e in layers}]
+        jobs.append(replace(job, evaluations=(*plain, *layers, *along)))
     return jobs
 
 
-def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+def components(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The projector with its linear layers, batch norm and ReLU on and off: claim S11, papers.md 2.8.
 
     The corner with nothing is ``sl``, the corner with everything ``sl_mlp``. ReLU alone changes nothing: pooled features of
-    a ResNet are not negative; it is left out and shown as ``sl``.
+    a ResNet are not negative; it is left out. ``seeds``: by default the scale's number for ablations.
     """
     content = scale(scale_name)
     evaluations = tuple(Evaluation(dataset=name) for name in (content["upstream"], *content["unseen"]))
@@ -55,7 +65,7 @@ def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
             "projector.batch_norm": norm,
             "projector.activation": "relu" if relu else "none",
         } | ({} if linear else {"projector.out": 0})
-        for seed in range(seeds or content["ablation_seeds"]):
+        for seed in range(content["ablation_seeds"] if seeds is None else seeds):
             given = (overrides or {}) | (settings if parts else {})
             config = resolve(scale_name, "sl_mlp" if parts else "sl", seed, given)
             jobs.append(Job(scale=scale_name, variant="+".join(parts) or "none", config=config, evaluations=evaluations))
@@ -63,3 +73,39 @@ def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
 
 
 GRIDS: dict[str, Callable[..., list[Job]]] = {"comparison": comparison, "components": components}
+
+
+def plan(scale_name: str) -> Any:
+    """A pandas DataFrame with a row for each run of the named grids at a scale: its state and what it still costs.
+
+    ``minutes`` is for one worker, from the images/s that this machine reached before with the same encoder, or else from a
+    few steps made now. Runs that two grids share are counted once.
+
+    Raises:
+        InputError: the scale is unknown, or its data set cannot be read.
+    """
+    import pandas
+
+    speeds: dict[Any, float] = {}
+    rows, seen = [], set()
+    for grid, jobs in GRIDS.items():
+        for job in jobs(scale_name):
+            if job.config in seen:
+                continue
+            seen.add(job.config)
+            run, settings = Run(job.config), job.config.optimisation
+            done = len(run.metrics())
+            images = load(job.config.data)
+            steps = int((images.split == 0).sum()) // settings.batch
+            key = (job.config.encoder, job.config.projector.exists, images.images.shape[-1])
+            if timing := run.timing():
+                speeds[key] = timing[-1]["images_per_s"]
+            if key not in speeds:
+                speeds[key] = bare_speed(job.config, images, steps=5)
+            left = (settings.epochs - done) * steps * settings.batch
+            state = "done" if job.done else "trained" if run.done else f"{done}/{settings.epochs} epochs" if done else "missing"
+            rows.append(
+                {"grid": grid, "variant": job.variant, "seed": job.config.seed, "run": job.config.name, "state": state}
+                | {"images": left, "minutes": round(left / speeds[key] / 60, 1)}
+            )
+    return pandas.DataFrame(rows)

@@ -1,6 +1,7 @@
 """Values from the command line, YAML or Python, read as the type that was declared for them."""
 
 import math
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -33,3 +34,20 @@ def read(field: str, value: Any, kind: type) -> Any:
         if kind is float and number.is_finite() and math.isfinite(float(value)):
             return float(value)
     raise InputError(field, value, f"must be {NAMES[kind]}")
+
+
+def assignments(pairs: Sequence[str]) -> dict[str, str]:
+    """``name=value`` pairs as a mapping of text; the types come later, from what is declared.
+
+    Raises:
+        InputError: no ``=``, or the same name twice.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name.strip():
+            raise InputError("-p", pair, "write name=value")
+        if name.strip() in found:
+            raise InputError("-p", pair, f"{name.strip()} is given twice")
+        found[name.strip()] = value.strip()
+    return found
