@@ -89,6 +89,7 @@ def test_hidden_labels_are_those_of_the_drawn_characters(monkeypatch, name):
         letter = glyphs.ALPHABETS[name][label]
         assert character.lower() == letter
         assert face == marked
+        assert ord(character) in glyphs.characters_of(face)
         cased = letter != letter.upper() and name != "glyphs_georgian"
         assert case == (character == letter.upper() if cased else -1)
 

@@ -368,6 +368,7 @@ def test_available_names_embedded_packed_and_fetchable_sets(folder):
 def test_check_tells_good_from_bad_and_names_flaws(folder):
     images = arrays()["images"].copy()
     images[9] = images[0]  # a test image that is a training image of the same class
+    images[13] = images[10]  # two test images of the same class
     images[4] = images[3]  # an image of two classes
     pack(folder, images=images)
     pack(folder, "a")

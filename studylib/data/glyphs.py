@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy
+import PIL
 import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -55,7 +56,8 @@ def render(name: str) -> ImageSet:
     """
     classes = ALPHABETS.get(name, "0123456789")
     fonts = "" if name == "digits" else fonts_checksum()
-    key = hashlib.sha256(f"{RENDERER} {name} {classes} {fonts}".encode()).hexdigest()[:12]
+    made_by = f"{RENDERER} Pillow {PIL.__version__} NumPy {numpy.__version__} fonts {fonts}"
+    key = hashlib.sha256(f"{name} {classes} {made_by}".encode()).hexdigest()[:12]
     found = cache.keep(f"{name}-{key}", digits if name == "digits" else lambda: characters(name))
     hidden = {
         labels: (found[labels], names)
