@@ -1,1 +1,51 @@
-"""From the results table to figures, tables and readings; nothing here trains or measures."""
+"""Figures, tables and statistics from the tidy results table; nothing here trains or evaluates.
+
+A figure function takes the table and returns (figure, plotted data); `save` writes both with their `lineage`::
+
+    figure, data = report.transfer(results)
+    report.save(figure, "transfer", data, folder=folder, lineage=report.lineage(results["run"], notebook, parameters))
+"""
+
+from studylib.report.comparison import comparison
+from studylib.report.components import components
+from studylib.report.embedding import embedding
+from studylib.report.figures import save
+from studylib.report.lineage import lineage
+from studylib.report.over_training import over_training
+from studylib.report.samples import samples
+from studylib.report.stagewise import stagewise
+from studylib.report.statistics import (
+    at_end,
+    interval,
+    log_odds,
+    over_datasets,
+    over_seeds,
+    paired_difference,
+    select,
+    verdict,
+)
+from studylib.report.tables import differences, summary, write_table
+from studylib.report.transfer import transfer
+
+__all__ = [
+    "at_end",
+    "comparison",
+    "components",
+    "differences",
+    "embedding",
+    "interval",
+    "lineage",
+    "log_odds",
+    "over_datasets",
+    "over_seeds",
+    "over_training",
+    "paired_difference",
+    "samples",
+    "save",
+    "select",
+    "stagewise",
+    "summary",
+    "transfer",
+    "verdict",
+    "write_table",
+]

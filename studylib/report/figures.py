@@ -1,43 +1,52 @@
-"""A figure with what is needed to trust it: vector PDF, PNG, the plotted numbers and where they come from."""
+"""A figure as files: PDF, PNG, the plotted numbers and where they come from."""
 
 import io
-import json
-from collections.abc import Iterable
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import matplotlib
+import pandas as pd
 from matplotlib.figure import Figure
-from pandas import DataFrame
 
-from studylib import files, paths
-from studylib.config import RunConfig, changed
-from studylib.training import Run
-from studylib.training.record import commit
+from studylib import files
+from studylib.report import style
 
-
-def lineage(configs: Iterable[RunConfig], notebook: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Run ids with their settings, machine and data, the commit, the notebook and its parameters."""
-    runs = {}
-    for config in configs:
-        record = Run(config).folder / "record.json"
-        sessions = json.loads(record.read_text()) if record.exists() else []
-        runs[config.name] = {"settings": changed(config), "sessions": sessions}
-    return {"notebook": notebook, "parameters": parameters, "commit": commit(), "runs": runs}
+INLINE_SCALE = 125  # pixels per inch of the figure in a notebook
 
 
-def folder(scale: str, notebook: str) -> Path:
-    """Where figures and tables of a notebook go at a scale."""
-    return paths.figures() / scale / notebook
+def save(figure: Figure, name: str, data: pd.DataFrame, *, folder: Path, lineage: Mapping[str, Any]) -> Path:
+    """Path of the PDF; beside it lie the PNG (250 dpi), the plotted numbers as CSV and the lineage as JSON.
 
+    Each file is written atomically, and with the same bytes when nothing changed. In a notebook the figure is shown, once.
 
-def save(figure: Figure, name: str, data: DataFrame, where: Path, origin: dict[str, Any]) -> None:
-    """Write ``name``.pdf, .png, .csv (``data``, the plotted numbers) and .json (``origin``) into ``where``.
-
-    The same figure gives the same bytes.
+    Args:
+        folder: ``paths.figures() / scale / notebook``.
+        lineage: by `lineage`.
     """
-    for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", {"Software": None})):
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format=suffix, metadata=metadata)
-        files.write(where / f"{name}.{suffix}", lambda out, buffer=buffer: out.write(buffer.getvalue()))
-    files.write_text(where / f"{name}.csv", data.to_csv(index=False, float_format="%.6g"))
-    files.write_json(where / f"{name}.json", origin)
+    picture = _render(figure, "png")
+    document = _render(figure, "pdf")
+    target = Path(folder) / f"{name}.pdf"
+    files.write(target, lambda file: file.write(document))
+    files.write(target.with_suffix(".png"), lambda file: file.write(picture))
+    files.write_text(target.with_suffix(".csv"), data.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    files.write_json(target.with_suffix(".json"), dict(lineage))
+    _show(picture, figure)
+    return target
+
+
+def _render(figure: Figure, form: str) -> bytes:
+    memory = io.BytesIO()
+    metadata = {"CreationDate": None} if form == "pdf" else None
+    with matplotlib.rc_context(style.RC):
+        figure.savefig(memory, format=form, metadata=metadata)
+    return memory.getvalue()
+
+
+def _show(picture: bytes, figure: Figure) -> None:
+    """Show the PNG in a notebook; the figure is unknown to pyplot, so that no front end shows it a second time."""
+    if "ipykernel" in sys.modules:
+        from IPython.display import Image, display
+
+        display(Image(picture, width=round(figure.get_figwidth() * INLINE_SCALE)))

@@ -113,7 +113,7 @@ def verdict(mean: float, half_width: float, n: int, direction: str) -> str:
 
 
 def log_odds(accuracy: Any) -> Any:
-    """ln(p / (1 - p)) with p = accuracy / 100, elementwise (t-ReX's transfer score, papers.md 3.3).
+    """ln(p / (1 - p)) with p = accuracy / 100, elementwise (the transfer score of t-ReX, code:scripts/print_results.py).
 
     Ours: accuracies are clipped to [0.05, 99.95] %, so that a perfect score counts 7.6 and not infinity.
     """

@@ -1,36 +1,188 @@
-"""Tables as Markdown, CSV and LaTeX from one frame."""
+"""Tables as Markdown, CSV and LaTeX (booktabs) from one frame of text, "mean ± half width (n)" in each cell."""
 
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pandas import DataFrame
+import pandas as pd
 
 from studylib import files
+from studylib.errors import choose
+from studylib.report import statistics, style
+
+MISSING = "·"
+
+HEADS = {"dataset": "Data set", "layer": "Layer", "measure": "Measure", "method": "Method", "variant": "Variant"}
 
 
-def save(table: DataFrame, name: str, where: Path, origin: dict[str, Any]) -> None:
-    """Write ``name``.md, .csv, .tex and .json (``origin``) into ``where``."""
-    files.write_text(where / f"{name}.md", markdown(table))
-    files.write_text(where / f"{name}.csv", table.to_csv(index=False, float_format="%.6g"))
-    files.write_text(where / f"{name}.tex", latex(table))
-    files.write_json(where / f"{name}.json", origin)
+def number(value: float, half: float, n: int, measure: str = "") -> str:
+    """``mean ± half width (n = 3)`` with the measure's decimals; one value has no interval; none is ``·``."""
+    if n == 0 or math.isnan(value):
+        return MISSING
+    known = style.MEASURES.get(measure)
+    decimals = known.decimals if known and known.decimals is not None else max(0, 2 - _magnitude(value))
+    shown = f"{value:.{decimals}f}".replace("-", "−")
+    return f"{shown} (n = 1)" if n == 1 else f"{shown} ± {half:.{decimals}f} (n = {n})"
 
 
-def markdown(table: DataFrame) -> str:
-    """A Markdown table of the cells as text."""
-    rows = [list(map(str, table.columns)), ["---"] * table.shape[1], *([str(cell) for cell in row] for row in table.to_numpy())]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+def _magnitude(value: float) -> int:
+    """Power of ten of the first digit."""
+    return math.floor(math.log10(abs(value))) if value else 0
 
 
-def latex(table: DataFrame) -> str:
-    """A booktabs table of the cells as text."""
-    body = [" & ".join(map(_escape, row)) + r" \\" for row in [table.columns, *table.to_numpy()]]
-    lines = [rf"\begin{{tabular}}{{{'l' * table.shape[1]}}}", r"\toprule", body[0], r"\midrule", *body[1:], r"\bottomrule"]
-    return "\n".join([*lines, r"\end{tabular}", ""])
+def summary(
+    frame: pd.DataFrame,
+    *,
+    rows: Sequence[str] = ("dataset",),
+    columns: str = "method",
+    difference: tuple[str, str] | None = None,
+) -> pd.DataFrame:
+    """Means with intervals over seeds as text, missing ones as ``·``, with names for readers.
+
+    Args:
+        rows: columns of ``frame`` that lead the rows; with several measures one of them is ``measure``.
+        columns: whose values head the columns.
+        difference: (a, b), two of these values: adds b minus a, paired over seeds.
+
+    Raises:
+        InputError: a column does not exist; several values for a seed in one cell, such as those of two protocols.
+    """
+    for name in (*rows, columns):
+        choose("column", name, frame.columns)
+    by = list(rows) if "measure" in rows or columns == "measure" else [*rows, "measure"]
+    cells = statistics.over_seeds(frame, [*by, columns] if columns not in by else by)
+    heads = style.ordered(cells[columns]) if columns == "method" else list(dict.fromkeys(cells[columns]))
+    body = []
+    for key, part in cells.groupby(list(rows), sort=False, dropna=False):
+        row = {HEADS.get(name, name): _named(name, value) for name, value in zip(rows, key, strict=True)}
+        found = {cell[columns]: cell for cell in part.to_dict("records")}
+        for head in heads:
+            cell = found.get(head)
+            row[_named(columns, head)] = (
+                number(cell["mean"], cell["half_width"], cell["n"], cell["measure"]) if cell else MISSING
+            )
+        if difference:
+            kept = statistics.select(frame, **dict(zip(rows, key, strict=True)))
+            title = " − ".join(_named(columns, name) for name in reversed(difference))
+            row[title] = _difference(kept, *difference, columns)
+        body.append(row)
+    names = [HEADS.get(name, name) for name in rows] + [_named(columns, head) for head in heads]
+    return pd.DataFrame(body) if body else pd.DataFrame(columns=names)
 
 
-def _escape(cell: Any) -> str:
-    text = str(cell)
-    for plain, tex in (("\\", r"\textbackslash{}"), ("&", r"\&"), ("%", r"\%"), ("_", r"\_"), ("#", r"\#"), ("±", r"$\pm$")):
-        text = text.replace(plain, tex)
-    return text
+def _difference(frame: pd.DataFrame, a: str, b: str, column: str) -> str:
+    measure = frame["measure"].iloc[0]
+    text = number(*statistics.paired_difference(frame, measure, a, b, column=column), measure)
+    return text if text.startswith(("−", MISSING)) else f"+{text}"
+
+
+def differences(
+    frame: pd.DataFrame, a: str, b: str, claims: Mapping[str, str], *, by: Sequence[str] = ("dataset",)
+) -> pd.DataFrame:
+    """For each measure of ``claims`` and each combination of ``by``: b minus a paired over seeds, and the verdict.
+
+    Args:
+        claims: measure -> ``higher`` or ``lower``, what is claimed of ``b``. A measure without results is "not run".
+    """
+    body = []
+    for measure, direction in claims.items():
+        rows = statistics.select(frame, measure=measure)
+        keys = list(rows[list(by)].drop_duplicates().itertuples(index=False, name=None)) or [(MISSING,) * len(by)]
+        for key in keys:
+            kept = statistics.select(rows, **dict(zip(by, key, strict=True)))
+            mean, half, n = statistics.paired_difference(kept, measure, a, b)
+            names = {HEADS.get(name, name): _named(name, value) for name, value in zip(by, key, strict=True)}
+            shown = number(mean, half, n, measure)
+            body.append(
+                {"Measure": _named("measure", measure)}
+                | names
+                | {"Claimed": direction}
+                | {f"{style.look(b).label} − {style.look(a).label}": shown}
+                | {"Verdict": statistics.verdict(mean, half, n, direction)}
+            )
+    return pd.DataFrame(body)
+
+
+def _named(column: str, value: Any) -> str:
+    """A value of the results table, for readers."""
+    if column == "method" and value in style.METHODS:
+        return style.look(value).label
+    if column == "dataset":
+        return style.dataset_label(value)
+    if column == "measure":
+        return style.measure_label(value)
+    return str(value)
+
+
+def write_table(frame: pd.DataFrame, name: str, *, folder: Path, caption: str, lineage: Mapping[str, Any]) -> Path:
+    """Path of the Markdown file; beside it lie the same cells as CSV and LaTeX, and the lineage as JSON; each atomic.
+
+    The caption should name the protocol and the scale. LaTeX needs the package ``booktabs``.
+    """
+    target = Path(folder) / f"{name}.md"
+    files.write_text(target, f"{caption}\n\n{markdown(frame)}")
+    files.write_text(target.with_suffix(".csv"), frame.to_csv(index=False, lineterminator="\n"))
+    files.write_text(target.with_suffix(".tex"), latex(frame, name, caption))
+    files.write_json(target.with_suffix(".json"), dict(lineage))
+    return target
+
+
+def markdown(frame: pd.DataFrame) -> str:
+    """A pipe table; the first column to the left, the others to the right."""
+    cells = [[_plain(value) for value in row] for row in frame.itertuples(index=False)]
+    heads = [_plain(name) for name in frame.columns]
+    widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
+    lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in (heads, *cells)]
+    rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
+
+
+def latex(frame: pd.DataFrame, name: str, caption: str) -> str:
+    """A booktabs table."""
+    rows = [" & ".join(_tex(value) for value in row) + r" \\" for row in [tuple(frame.columns), *frame.itertuples(index=False)]]
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{_tex(caption)}}}",
+        rf"\label{{tab:{name}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(frame.columns) - 1)}}}",
+        r"\toprule",
+        rows[0],
+        r"\midrule",
+        *rows[1:],
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+TEX = {
+    "\\": r"\textbackslash{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "·": r"$\cdot$",
+    "φ": r"$\phi$",
+    "Π": r"$\Pi$",
+    "…": r"\dots{}",
+} | {mark: rf"\{mark}" for mark in "&%$#_{}"}
+
+
+def _tex(value: object) -> str:
+    """Text for LaTeX; what is between dollar signs (the measures' names) is mathematics already."""
+    parts = str(value).split("$")
+    if len(parts) % 2 == 0:
+        parts = [str(value)]
+    return "".join(f"${part}$" if i % 2 else "".join(TEX.get(mark, mark) for mark in part) for i, part in enumerate(parts))
+
+
+PLAIN = {r"$\phi$": "φ", r"$\Pi$": "Π", r"$R$": "R", r"$D_{\mathrm{inter}}$": "D_inter", r"$D_{\mathrm{intra}}$": "D_intra"}
+
+
+def _plain(value: object) -> str:
+    """Text without mathematics or what would break a Markdown table."""
+    text = str(value)
+    for mathematics, plain in PLAIN.items():
+        text = text.replace(mathematics, plain)
+    return text.replace("|", r"\|").replace("\n", " ")

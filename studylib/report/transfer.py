@@ -1,0 +1,69 @@
+"""Accuracies of all data sets as a dot plot: one row per data set, its methods joined by a line."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from studylib.report import statistics, style
+
+
+def transfer(
+    frame: pd.DataFrame,
+    *,
+    measure: str = "linear_top1",
+    layer: str = "stage5",
+    groups: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Figure, pd.DataFrame]:
+    """(figure, plotted data) of ``measure`` on every data set, mean and interval of each method.
+
+    Args:
+        layer: what is transferred; the papers keep the encoder's output.
+        groups: title -> data sets, one block each, such as unseen concepts and other domains; by default all in one block.
+            A data set named here without results keeps its row and says so.
+
+    Raises:
+        InputError: several values for a seed on a data set, such as those of two protocols.
+    """
+    rows = statistics.select(statistics.at_end(frame), measure=measure, layer=layer)
+    table = statistics.over_seeds(rows, ["dataset", "method"])
+    groups = {title: list(names) for title, names in (groups or {"": list(dict.fromkeys(table["dataset"])) or [""]}).items()}
+    table = table[table["dataset"].isin([name for names in groups.values() for name in names])]
+    count = sum(len(names) for names in groups.values())
+    figure = style.canvas(1, 0.85 + 0.2 * count + 0.2 * len(groups))
+    heights = [len(names) for names in groups.values()]
+    blocks = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
+    for axes, (title, names) in zip(blocks, groups.items(), strict=True):
+        _draw(axes, table, names)
+        axes.set_title(title, loc="left", fontsize=style.SMALL, color=style.GREY, pad=2)
+    blocks[-1].set_xlabel(style.measure_label(measure))
+    style.legend(figure, table["method"])
+    style.note(figure, style.seeds(table))
+    titles = {name: title for title, names in groups.items() for name in names}
+    data = table.assign(group=table["dataset"].map(titles), layer=layer, measure=measure)
+    return figure, data.sort_values(
+        "dataset", key=lambda names: names.map(list(titles).index), kind="stable", ignore_index=True
+    )
+
+
+def _draw(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
+    offsets = style.dodge(table["method"], min(0.16 * (table["method"].nunique() - 1), 0.6))
+    for y, name in enumerate(names):
+        part = table[table["dataset"] == name]
+        seen = part.dropna(subset="mean")
+        if seen.empty:
+            axes.annotate(
+                "no results", (0.5, y), xycoords=("axes fraction", "data"), va="center", ha="center", color=style.GREY
+            )
+        else:
+            places = [y + offsets[method] for method in style.ordered(seen["method"])]
+            values = [seen.loc[seen["method"] == method, "mean"].item() for method in style.ordered(seen["method"])]
+            axes.plot(values, places, color="0.75", linewidth=1.4, zorder=1, solid_capstyle="round")
+        for method, row in style.by_method(part):
+            style.mark(axes, row["mean"].item(), y + offsets[method], row["half_width"].item(), method, horizontal=True)
+    axes.set_yticks(np.arange(len(names)), [style.dataset_label(name) for name in names])
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", visible=False)
