@@ -5,24 +5,35 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from studylib import neighbours
+from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.protocols import Knn
 
 
 @dataclass(frozen=True)
 class KnnResult:
-    """Accuracies in %."""
+    """Accuracies on the test images in %."""
 
     top1: float
     mean_per_class: float
+    """mean over the classes that have test images"""
 
 
-def knn_accuracy(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int, protocol: Knn) -> KnnResult:
-    """Accuracy of the weighted kNN classifier on ``test`` (m, d) with ``train`` (n, d) as gallery.
+def knn_accuracy(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    num_classes: int,
+    protocol: Knn,
+    *,
+    backend: str = "auto",
+) -> KnnResult:
+    """Accuracy of the weighted kNN classifier on ``test`` (m, d), with ``train`` (n, d) as the gallery.
 
-    With fewer than ``protocol.k`` training images all of them vote.
+    With fewer than ``protocol.k`` training images all of them vote. ``backend`` as in `studylib.neighbours.search`.
     """
     k = min(protocol.k, len(train))
-    found = neighbours.classify(test, train, train_labels, num_classes, k=k, temperature=protocol.temperature)
-    right = (found.cpu() == test_labels.cpu()).double()
-    per_class = [float(right[test_labels == label].mean()) for label in test_labels.unique()]
-    return KnnResult(100 * float(right.mean()), 100 * sum(per_class) / len(per_class))
+    predicted = neighbours.classify(
+        test, train, train_labels, num_classes, k=k, temperature=protocol.temperature, backend=backend
+    ).to(test_labels.device)
+    return KnnResult(top1(predicted, test_labels), mean_per_class(predicted, test_labels))

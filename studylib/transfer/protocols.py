@@ -1,8 +1,16 @@
 """Transfer protocols as named objects: what they hold is printed with every table."""
 
+import math
 from dataclasses import dataclass
 
+import torch
+from torch import Tensor
+
 from studylib.errors import InputError, choose
+
+TOLERANCE = 5e-7  # ours: keeps the objective within 1e-4 of the minimum, see `studylib.transfer.fit_path`
+MAX_ITERATIONS = 500  # ours
+NORMALISE = {"none": "as they are", "l2": "l2-normalised", "standardise": "standardised"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +34,7 @@ class Knn:
 class LinearPath:
     """Multinomial logistic regression over a whole grid of C, chosen on held-out training images, then fitted on all.
 
-    The range of C is t-ReX's (code:transfer/logreg, 1e-5 to 1e6, where it is searched by 30 random trials); the share of
-    held-out images is too.
+    The range of C and the share of held-out images are t-ReX's (code:transfer/logreg), which tries 30 random C.
     """
 
     C_low: float = 1e-5
@@ -36,21 +43,34 @@ class LinearPath:
     """number of C, evenly spaced in the logarithm; ours"""
     held_out: float = 0.2
     split_seed: int = 0
+    tolerance: float = TOLERANCE
+    """share of the objective that may be missing when a fit stops, by an estimate (`studylib.transfer.fit_path`); ours"""
+    max_iterations: int = MAX_ITERATIONS
+    """of L-BFGS for each C; a fit that needs more is reported; ours"""
     normalise: str = "none"
-    """none: features as they are; l2: each image's features to length 1"""
+    """none: features as they are (t-ReX); l2: each image's features to length 1; standardise: each dimension to mean 0 and
+    variance 1 on the images fitted to"""
 
     def __post_init__(self) -> None:
-        choose("linear.normalise", self.normalise, ("none", "l2"))
+        choose("linear.normalise", self.normalise, NORMALISE)
         if not 0 < self.C_low <= self.C_high:
             raise InputError("linear.C_low", self.C_low, f"must be positive and at most C_high={self.C_high:g}")
-        if self.values < 1:
-            raise InputError("linear.values", self.values, "must be at least 1")
+        if self.values < 1 or (self.values > 1 and self.C_low == self.C_high):
+            raise InputError("linear.values", self.values, "must be at least 1, and 1 if C_low is C_high")
         if not 0 < self.held_out < 1:
             raise InputError("linear.held_out", self.held_out, "must be between 0 and 1")
+        if not self.tolerance > 0:
+            raise InputError("linear.tolerance", self.tolerance, "must be positive")
+        if self.max_iterations < 1:
+            raise InputError("linear.max_iterations", self.max_iterations, "must be at least 1")
+
+    def grid(self) -> Tensor:
+        """The C (values,) float64, ascending."""
+        return torch.logspace(math.log10(self.C_low), math.log10(self.C_high), self.values, dtype=torch.float64)
 
     def describe(self) -> str:
         return (
-            f"linear: L-BFGS logistic regression, features {'l2-normalised' if self.normalise == 'l2' else 'as they are'}, "
-            f"{self.values} C in {self.C_low:g}…{self.C_high:g} chosen on {self.held_out:.0%} of training images "
+            f"linear: logistic regression by L-BFGS (tolerance {self.tolerance:g}), features {NORMALISE[self.normalise]}, "
+            f"{self.values} C in {self.C_low:g}…{self.C_high:g} chosen on {self.held_out:.0%} of the training images "
             f"(stratified, seed {self.split_seed}), refitted on all"
         )

@@ -1,0 +1,16 @@
+"""Accuracies in %."""
+
+from torch import Tensor
+
+
+def top1(predicted: Tensor, labels: Tensor) -> float:
+    """Share of images (N,) whose predicted class is theirs, in %."""
+    return 100 * float((predicted == labels).double().mean())
+
+
+def mean_per_class(predicted: Tensor, labels: Tensor) -> float:
+    """Mean over the classes present in ``labels`` (N,) of the share of their images that are predicted right, in %."""
+    present, classes = labels.unique(return_inverse=True)
+    right = (predicted == labels).double()
+    sums = right.new_zeros(len(present)).index_add_(0, classes, right)  # sums of ones: any order gives the same
+    return 100 * float((sums / classes.bincount()).mean())
