@@ -9,6 +9,7 @@ from typing import Any
 
 from studylib import files
 from studylib.data import load
+from studylib.errors import InputError
 from studylib.features import PROTOCOL, Features, extract
 from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
 from studylib.training import Run
@@ -66,8 +67,13 @@ def evaluate(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
 
 
 def _compute(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
+    images = load(run.config.data)
+    if images.checksum != run.data_sha256:
+        raise InputError(
+            "run", run.config.name, f"was trained on another {run.config.data}; move {run.folder} away to train anew"
+        )
     seen = extract(run, load(evaluation.dataset), evaluation.epoch)
-    upstream = extract(run, load(run.config.data), evaluation.epoch) if evaluation.measures else None
+    upstream = extract(run, images, evaluation.epoch) if evaluation.measures else None
     rows = []
     for layer in [layer for layer in evaluation.layers if layer in seen.layers]:
         found = []

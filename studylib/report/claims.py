@@ -10,7 +10,7 @@ from studylib.report.tables import number
 
 
 def last_stage(frame: pd.DataFrame) -> pd.DataFrame:
-    """Linear accuracy after stage 5 less that after stage 4, a row for each run and data set, as measure ``last_stage_gain``."""
+    """Linear accuracy after stage 5 less that after stage 4: a row per run and data set, measure ``last_stage_gain``."""
     rows = select(frame, measure="linear_top1", layer=["stage4", "stage5"])
     by = [name for name in rows if name not in ("layer", "value")]
     wide = rows.pivot_table(index=by, columns="layer", values="value", dropna=False).reindex(columns=["stage4", "stage5"])

@@ -78,6 +78,8 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
         state = checkpoint.load(run.checkpoint, device)
         method.load_state_dict(state.pop("method"))
         optimiser.load_state_dict(state.pop("optimiser"))
+    if run.data_sha256 not in (None, images.checksum):
+        raise InputError("data", config.data, f"is not what {config.name} was begun on; move {run.folder} away to train anew")
     run.begin({"device": device_name(device), "threads": torch.get_num_threads(), "data_sha256": images.checksum})
     kept = snapshot_epochs(settings.epochs, config.monitor.snapshots)
     if 0 in kept and state["epoch"] == state["step"] == 0:
@@ -176,8 +178,8 @@ def refuse_divergence(state: dict[str, Any], settings: Optimisation) -> None:
     mean, first = float(state["totals"]["loss"]) / state["step"], state["first_loss"]
     if not math.isfinite(mean) or mean > DIVERGED * max(1.0, abs(first)):
         raise RunError(
-            f"diverged: mean loss {mean:.3g} in epoch {state['epoch'] + 1} after step {state['step']} (first loss {first:.3g}); "
-            f"the last good checkpoint is kept; lower optimisation.lr={settings.lr:g}"
+            f"diverged: mean loss {mean:.3g} in epoch {state['epoch'] + 1} after step {state['step']} (first loss {first:.3g});"
+            f" the last good checkpoint is kept; lower optimisation.lr={settings.lr:g}"
         )
 
 

@@ -58,13 +58,23 @@ class Run:
         for name, rows in (("metrics.jsonl", metrics), ("timing.jsonl", timing)):
             files.write_text(self.folder / name, "".join(json.dumps(row) + "\n" for row in rows))
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """Each time that this run was started or resumed: when, on what, with which software and data."""
+        file = self.folder / "record.json"
+        return json.loads(file.read_text()) if file.exists() else []
+
+    @property
+    def data_sha256(self) -> str | None:
+        """Checksum of the image set that the run was trained on; nothing before it was started."""
+        return self.sessions()[0]["data_sha256"] if self.sessions() else None
+
     def begin(self, facts: dict[str, Any]) -> None:
         """Add a session to ``record.json``: ``facts`` (device, data checksum) and the software it runs on."""
-        file = self.folder / "record.json"
-        sessions = json.loads(file.read_text()) if file.exists() else []
         software = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        files.write_json(file, [*sessions, {"started": started, "commit": commit(), **software, **facts}])
+        files.write_json(
+            self.folder / "record.json", [*self.sessions(), {"started": started, "commit": commit(), **software, **facts}]
+        )
 
     def finish(self) -> None:
         """Mark the run as done and drop what only a restart would need."""
