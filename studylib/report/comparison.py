@@ -26,28 +26,31 @@ def comparison(
     rows = statistics.select(statistics.at_end(frame), measure=list(measures), layer=layer)
     table = statistics.over_seeds(rows, ["measure", "dataset", "method"])
     methods = style.ordered(table["method"])
-    wide = len(measures) > 1
+    wide = len(measures) * max(rows["dataset"].nunique(), 1) > 2
     figure = style.canvas(2 if wide else 1, 2.2 if len(measures) <= 4 else 4.0)
     for axes, measure in zip(style.grid(figure, len(measures), 4 if len(measures) != 6 else 3), measures, strict=True):
         _draw(axes, table[table["measure"] == measure], rows[rows["measure"] == measure], methods)
         axes.set_ylabel(style.measure_label(measure))
     style.legend(figure, methods)
-    style.note(figure, f"{style.seeds(table)}; small points: seeds" if not rows.empty else style.seeds(table))
+    style.note(figure, f"{style.seeds(table)}; small points: seeds" if (table["n"] > 1).any() else style.seeds(table))
     points = rows[["measure", "dataset", "method", "seed", "value"]]
     return figure, pd.concat([table.assign(layer=layer), points.assign(layer=layer)], ignore_index=True)
 
 
 def _draw(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, methods: list[str]) -> None:
     datasets = list(dict.fromkeys(rows["dataset"]))
-    offsets = style.dodge(methods, 0.22 * (len(methods) - 1) if len(methods) < 4 else 0.7)
+    width = min(0.22 * (len(methods) - 1), 0.7)
+    beside = 0.4 * width / max(len(methods) - 1, 1)
+    offsets = style.dodge(methods, width)
     for x, dataset in enumerate(datasets):
         for method, part in style.by_method(table[table["dataset"] == dataset]):
             seeds = rows.loc[(rows["dataset"] == dataset) & (rows["method"] == method), "value"]
-            beside = x + offsets[method] + 0.09
-            axes.scatter(np.full(len(seeds), beside), seeds, s=5, color=style.look(method).colour, alpha=0.55, linewidths=0)
+            if len(seeds) > 1:
+                place = np.full(len(seeds), x + offsets[method] + beside)
+                axes.scatter(place, seeds, s=5, color=style.look(method).colour, alpha=0.55, linewidths=0)
             style.mark(axes, x + offsets[method], part["mean"].item(), part["half_width"].item(), method)
     labels = [style.dataset_label(name) for name in datasets]
-    crowded = len(datasets) > 2 or max(map(len, labels), default=0) > 12
+    crowded = len(datasets) > 2 or (len(datasets) == 2 and max(map(len, labels)) > 12)
     axes.set_xticks(
         range(len(datasets)), labels, **({"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {})
     )

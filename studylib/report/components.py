@@ -87,6 +87,8 @@ def _draw(axes: Axes, table: pd.DataFrame, label: str, *, hollow: bool) -> None:
         reach = row["half_width"] if row["half_width"] == row["half_width"] else 0
         text, x = f"{row['mean']:.1f}{equal}", row["mean"] + (reach if right else -reach)
         axes.annotate(text, (x, y), xytext=(5 if right else -5, 0), ha="left" if right else "right", **place)
+    if rows.empty:
+        axes.set_xticks([])
     axes.set_xlabel(label)
     axes.tick_params(axis="y", length=0)
     axes.margins(x=0.12)

@@ -50,6 +50,7 @@ def _draw(axes: Axes, table: pd.DataFrame, log: bool) -> None:
     axes.set_xlabel("Epochs of pre-training")
     if table.empty:
         style.absent(axes)
+        axes.set_xticks([])
         return
     epochs = sorted({int(epoch) for epoch in table["epoch"]})
     if log:

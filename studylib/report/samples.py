@@ -32,7 +32,7 @@ def samples(
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or len(images) != len(labels):
         raise InputError("images", f"{images.shape} {images.dtype}", f"must be (N, 3, H, W) uint8 with N={len(labels)} labels")
     height, width = images.shape[2] + GAP, images.shape[3] + GAP
-    blocks = blocks or max(1, round(math.sqrt(len(classes) * 2 * height / ((per_class + 1.5) * width))))
+    blocks = blocks or max(1, math.ceil(math.sqrt(len(classes) * 2 * height / ((per_class + 1.5) * width))))
     deep = math.ceil(len(classes) / blocks)
     shown, figure = [], style.canvas(2, 1.0)
     axes = figure.subplots(1, blocks, squeeze=False).ravel()

@@ -108,6 +108,7 @@ MEASURES = {
     "mixtureness": Measure(label=r"Feature mixtureness $\Pi$", decimals=3),
     "redundancy": Measure(label=r"Feature redundancy $R$", decimals=3),
     "linear_C": Measure(label="C of the linear probe"),
+    "last_stage_gain": Measure(label="Gain of the last stage (%)", decimals=1),
     "seconds": Measure(label="Pre-training time (s)", decimals=0),
 }
 
@@ -221,7 +222,8 @@ def mark(axes: Axes, x: float, y: float, half: float, method: str, *, horizontal
 
 
 def absent(axes: Axes, text: str = "no results") -> None:
-    """Say inside empty axes that there is nothing, instead of drawing a zero."""
+    """Say inside empty axes that there is nothing, instead of drawing a zero or a scale without values."""
+    axes.set_yticks([])
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=SMALL)
 
 

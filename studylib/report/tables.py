@@ -16,13 +16,16 @@ MISSING = "·"
 HEADS = {"dataset": "Data set", "layer": "Layer", "measure": "Measure", "method": "Method", "variant": "Variant"}
 
 
-def number(value: float, half: float, n: int, measure: str = "") -> str:
-    """``mean ± half width (n = 3)`` with the measure's decimals; one value has no interval; none is ``·``."""
+def number(value: float, half: float, n: int, measure: str = "", *, signed: bool = False) -> str:
+    """``mean ± half width (n = 3)`` with the measure's decimals; one value has no interval; none is ``·``.
+
+    ``signed`` writes the plus of a difference.
+    """
     if n == 0 or math.isnan(value):
         return MISSING
     known = style.MEASURES.get(measure)
     decimals = known.decimals if known and known.decimals is not None else max(0, 2 - _magnitude(value))
-    shown = f"{value:.{decimals}f}".replace("-", "−")
+    shown = f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
     return f"{shown} (n = 1)" if n == 1 else f"{shown} ± {half:.{decimals}f} (n = {n})"
 
 
@@ -73,8 +76,7 @@ def summary(
 
 def _difference(frame: pd.DataFrame, a: str, b: str, column: str) -> str:
     measure = frame["measure"].iloc[0]
-    text = number(*statistics.paired_difference(frame, measure, a, b, column=column), measure)
-    return text if text.startswith(("−", MISSING)) else f"+{text}"
+    return number(*statistics.paired_difference(frame, measure, a, b, column=column), measure, signed=True)
 
 
 def differences(
@@ -93,7 +95,7 @@ def differences(
             kept = statistics.select(rows, **dict(zip(by, key, strict=True)))
             mean, half, n = statistics.paired_difference(kept, measure, a, b)
             names = {HEADS.get(name, name): _named(name, value) for name, value in zip(by, key, strict=True)}
-            shown = number(mean, half, n, measure)
+            shown = number(mean, half, n, measure, signed=True)
             body.append(
                 {"Measure": _named("measure", measure)}
                 | names
@@ -111,7 +113,7 @@ def _named(column: str, value: Any) -> str:
     if column == "dataset":
         return style.dataset_label(value)
     if column == "measure":
-        return style.measure_label(value)
+        return _plain(style.measure_label(value))
     return str(value)
 
 

@@ -32,7 +32,8 @@ def transfer(
     groups = {title: list(names) for title, names in (groups or {"": list(dict.fromkeys(table["dataset"])) or [""]}).items()}
     table = table[table["dataset"].isin([name for names in groups.values() for name in names])]
     count = sum(len(names) for names in groups.values())
-    figure = style.canvas(1, 0.85 + 0.2 * count + 0.2 * len(groups))
+    pitch = 0.2 + 0.02 * max(table["method"].nunique() - 2, 0)  # inches per data set: more methods need more room
+    figure = style.canvas(1, 0.85 + pitch * count + 0.2 * len(groups))
     heights = [len(names) for names in groups.values()]
     blocks = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
     for axes, (title, names) in zip(blocks, groups.items(), strict=True):
@@ -40,12 +41,19 @@ def transfer(
         axes.set_title(title, loc="left", fontsize=style.SMALL, color=style.GREY, pad=2)
     blocks[-1].set_xlabel(style.measure_label(measure))
     style.legend(figure, table["method"])
-    style.note(figure, style.seeds(table))
+    style.note(figure, style.seeds(table) + _lacking(table))
     titles = {name: title for title, names in groups.items() for name in names}
     data = table.assign(group=table["dataset"].map(titles), layer=layer, measure=measure)
     return figure, data.sort_values(
         "dataset", key=lambda names: names.map(list(titles).index), kind="stable", ignore_index=True
     )
+
+
+def _lacking(table: pd.DataFrame) -> str:
+    """Which data sets have results of some methods only."""
+    per_set = table.dropna(subset="mean").groupby("dataset", sort=False)["method"].nunique()
+    lacking = [style.dataset_label(name) for name in per_set.index[per_set < table["method"].nunique()]]
+    return f"\nresults of some methods are missing: {', '.join(lacking)}" if lacking else ""
 
 
 def _draw(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
@@ -63,6 +71,8 @@ def _draw(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
             axes.plot(values, places, color="0.75", linewidth=1.4, zorder=1, solid_capstyle="round")
         for method, row in style.by_method(part):
             style.mark(axes, row["mean"].item(), y + offsets[method], row["half_width"].item(), method, horizontal=True)
+    if not table["dataset"].isin(names).any():
+        axes.tick_params(axis="x", labelbottom=False, length=0)
     axes.set_yticks(np.arange(len(names)), [style.dataset_label(name) for name in names])
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
