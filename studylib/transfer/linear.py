@@ -153,7 +153,7 @@ def fit_path(
         w = rotation @ solution[:-1].double()
         weights[number][:, present] = w.to(features.dtype)
         bias[number, present] = (solution[-1].double() - mean @ w).to(features.dtype)
-    return Path(weights, bias, torch.tensor(objective).double(), torch.tensor(converged), torch.tensor(iterations))
+    return Path(weights, bias, torch.tensor(objective, dtype=torch.float64), torch.tensor(converged), torch.tensor(iterations))
 
 
 def _check(features: Tensor, labels: Tensor, grid: Tensor, num_classes: int) -> None:
