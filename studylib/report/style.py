@@ -76,7 +76,7 @@ METHODS = {
     "simclr": Look(label="SimCLR", colour="#56B4E9", marker="X"),
     "moco": Look(label="MoCo", colour="#6A6A2A", marker="<"),
     "moco_v1": Look(label="MoCo v1", colour="#B5B13C", marker="<"),
-    "moco_v2": Look(label="MoCo v2", colour="#6A6A2A", marker="p"),
+    "moco_v2": Look(label="MoCo v2", colour="#8C8428", marker="p"),
     "byol": Look(label="BYOL", colour="#117766", marker=">"),
     "dino": Look(label="DINO", colour="#222222", marker="h"),
 }

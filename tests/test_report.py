@@ -1,0 +1,382 @@
+"""Statistics by hand, figures on constructed results, files that are stable and name no machine."""
+
+import getpass
+import json
+import math
+import re
+import socket
+import zlib
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from studylib import paths, report
+from studylib.errors import InputError
+from studylib.papers import published
+from studylib.report import statistics, style, tables
+from studylib.report.components import VARIANTS
+
+METHODS = ("sl", "sl_mlp")
+SETS = ("glyphs", "glyphs_greek", "digits")
+
+
+def results(methods=METHODS, seeds=3, datasets=SETS, epochs=(0, 1, 4)) -> pd.DataFrame:
+    """A results table in which every value can be told apart."""
+    random, rows = np.random.default_rng(0), []
+    for i, method in enumerate(methods):
+        for seed in range(seeds):
+            base = {"scale": "quick", "method": method, "variant": method, "run": f"{method}-{seed}", "seed": seed}
+            for dataset, epoch, stage in ((d, e, s) for d in datasets for e in epochs for s in range(1, 6)):
+                place = {"epoch": epoch, "dataset": dataset, "layer": f"stage{stage}", "split": "test"}
+                values = {"linear_top1": 50 + 3 * i + 4 * stage + epoch, "phi": 2 - 0.1 * i, "redundancy": 0.2 + 0.01 * i}
+                for measure, value in values.items():
+                    row = {"protocol": f"of {measure}", "measure": measure, "value": value * random.uniform(0.98, 1.02)}
+                    rows.append(base | place | row)
+    return pd.DataFrame(rows)
+
+
+def ablation(seeds=3, without=()) -> pd.DataFrame:
+    parts = [name for name in VARIANTS if name not in without]
+    return pd.DataFrame(
+        [
+            {"method": "sl_mlp", "variant": name, "seed": seed, "epoch": 4, "dataset": "digits", "layer": "stage5"}
+            | {"measure": "linear_top1", "value": 80 + i + 0.3 * seed}
+            for i, name in enumerate(parts)
+            for seed in range(seeds)
+        ],
+        columns=["method", "variant", "seed", "epoch", "dataset", "layer", "measure", "value"],
+    )
+
+
+# --- statistics -------------------------------------------------------------------------------------------------------
+
+
+def test_interval_by_hand():
+    # sd = 1, sqrt(3) = 1.7320508, t(0.975, 2) = 4.3026527
+    assert report.interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, 4.3026527 / 1.7320508, 3), rel=1e-7)
+
+
+@pytest.mark.parametrize("level", [0.5, 0.95, 0.99])
+def test_interval_agrees_with_scipy(level):
+    values = np.random.default_rng(1).normal(size=7)
+    mean, half, n = report.interval(values, level)
+    low, high = stats.t.interval(level, 6, loc=values.mean(), scale=stats.sem(values))
+    assert (mean - half, mean + half, n) == pytest.approx((low, high, 7), rel=1e-12)
+
+
+def test_interval_of_few_and_missing():
+    mean, half, n = report.interval([math.nan, 5.0])
+    assert (mean, n) == (5.0, 1) and math.isnan(half)
+    mean, half, n = report.interval([math.nan])
+    assert n == 0 and math.isnan(mean) and math.isnan(half)
+    assert report.interval([1.0, math.nan, 3.0])[::2] == (2.0, 2)
+
+
+def frame_of(values: dict[str, dict[int, float]], measure="phi") -> pd.DataFrame:
+    rows = [{"method": m, "seed": s, "measure": measure, "value": v} for m, by in values.items() for s, v in by.items()]
+    return pd.DataFrame(rows)
+
+
+def test_paired_difference_by_hand():
+    frame = frame_of({"sl": {0: 1.0, 1: 5.0, 2: 3.0, 7: 100.0}, "sl_mlp": {2: 6.0, 1: 7.0, 0: 2.0, 9: 0.0}})
+    # pairs: 1, 2, 3; what only one has is left out
+    assert report.paired_difference(frame, "phi", "sl", "sl_mlp") == pytest.approx((2.0, 2.4841377, 3), rel=1e-7)
+    assert report.paired_difference(frame, "phi", "sl_mlp", "sl")[0] == pytest.approx(-2.0)
+
+
+def test_paired_difference_of_nothing():
+    frame = frame_of({"sl": {0: 1.0}})
+    assert report.paired_difference(frame, "phi", "sl", "sl_mlp")[2] == 0
+    assert report.paired_difference(frame, "redundancy", "sl", "sl_mlp")[2] == 0
+
+
+def test_mixed_rows_are_refused_and_named():
+    frame = results()
+    with pytest.raises(InputError, match=r"mixed \(epoch: 0, 1, 4; layer: stage1"):
+        report.paired_difference(report.select(frame, dataset="digits"), "phi", "sl", "sl_mlp")
+    with pytest.raises(InputError, match="select one kind"):
+        report.transfer(pd.concat([frame, frame.assign(protocol="another")]))
+
+
+@pytest.mark.parametrize(
+    ("difference", "direction", "expected"),
+    [
+        ((2.0, 1.0, 3), "higher", "supported"),
+        ((2.0, 1.0, 3), "lower", "contradicted"),
+        ((-2.0, 1.0, 3), "lower", "supported"),
+        ((-2.0, 1.0, 3), "higher", "contradicted"),
+        ((1.0, 2.0, 3), "higher", "inconclusive"),
+        ((1.0, 1.0, 3), "higher", "inconclusive"),
+        ((0.0, 0.0, 3), "higher", "inconclusive"),
+        ((5.0, math.nan, 1), "higher", "inconclusive"),
+        ((math.nan, math.nan, 0), "higher", "not run"),
+    ],
+)
+def test_verdict(difference, direction, expected):
+    assert report.verdict(*difference, direction) == expected
+
+
+def test_verdict_refuses_another_direction():
+    with pytest.raises(InputError, match="did you mean 'higher'"):
+        report.verdict(1.0, 0.1, 3, "highr")
+
+
+def test_log_odds():
+    assert report.log_odds(50.0) == pytest.approx(0.0)
+    assert report.log_odds(np.array([75.0, 25.0])) == pytest.approx([math.log(3), -math.log(3)])
+    assert report.log_odds(100.0) == pytest.approx(math.log(0.9995 / 0.0005)) == -report.log_odds(0.0)
+
+
+def test_over_datasets_by_hand():
+    rows = [
+        ("sl", 0, "a", 50.0),
+        ("sl", 0, "b", 75.0),
+        ("sl", 1, "a", 60.0),
+        ("sl_mlp", 0, "a", 75.0),
+        ("sl_mlp", 0, "b", 75.0),
+    ]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "dataset", "value"]).assign(measure="linear_top1")
+    odds = report.over_datasets(frame)
+    assert odds["value"].tolist() == pytest.approx([math.log(3) / 2, math.log(3)])  # seed 1 lacks b: it has no mean
+    assert set(odds["measure"]) == {"linear_top1_log_odds"} and set(odds["dataset"]) == {"mean of 2 sets"}
+    assert report.over_datasets(frame, how="mean")["value"].tolist() == pytest.approx([62.5, 75.0])
+    assert len(report.over_datasets(frame, ["a"], how="mean")) == 3
+    assert report.over_datasets(frame, ["a", "b", "c"]).empty
+
+
+def test_at_end_keeps_the_last_epoch_of_each_method():
+    rows = [("sl", 0, 4), ("sl", 0, 10), ("sl", 1, 4), ("look", 0, 20)]
+    frame = pd.DataFrame(rows, columns=["method", "seed", "epoch"]).assign(variant="x")
+    assert report.at_end(frame).values.tolist() == [["sl", 0, 10, "x"], ["look", 0, 20, "x"]]  # seed 1 is not there yet
+
+
+def test_select_refuses_unknown_columns():
+    with pytest.raises(InputError, match="did you mean 'dataset'"):
+        report.select(results(), datasets="digits")
+    assert set(report.select(results(), dataset=["digits", "nothing"])["dataset"]) == {"digits"}
+
+
+# --- figures ----------------------------------------------------------------------------------------------------------
+
+CASES = {
+    "two methods": results(),
+    "one seed": results(seeds=1),
+    "one method": results(methods=("look",), seeds=2),
+    "all methods": results(methods=tuple(style.METHODS), seeds=1, datasets=("digits",), epochs=(4,)),
+    "a method lacks a data set": results().query("not (method == 'sl' and dataset == 'digits')"),
+    "nothing": results()[:0],
+}
+
+
+def drawn(figure) -> bytes:
+    """The figure goes through layout and rendering."""
+    from studylib.report.figures import _render
+
+    return _render(figure, "png")
+
+
+@pytest.fixture(params=CASES, ids=str)
+def case(request):
+    return CASES[request.param]
+
+
+def test_transfer(case):
+    groups = {"seen": ["glyphs"], "other": ["glyphs_greek", "digits", "never_run"]}
+    figure, data = report.transfer(case, groups=groups)
+    end = case[(case["epoch"] == 4) & (case["layer"] == "stage5") & (case["measure"] == "linear_top1")]
+    for row in data.itertuples():
+        values = end[(end["dataset"] == row.dataset) & (end["method"] == row.method)]["value"]
+        assert row.mean == pytest.approx(values.mean()) and row.n == len(values)
+    assert len(data) == len(end.drop_duplicates(["dataset", "method"]))
+    texts = [text.get_text() for axes in figure.axes for text in axes.texts]
+    assert texts.count("no results") == 4 - end["dataset"].nunique()
+    assert drawn(figure)
+
+
+def test_stagewise(case):
+    figure, data = report.stagewise(case, published=published("sl_mlp", "stagewise"))
+    ours = data[data["source"] == "ours"]
+    assert len(data) - len(ours) == 35
+    assert sorted(set(ours["stage"])) == ([] if case.empty else [1, 2, 3, 4, 5])
+    assert drawn(figure)
+
+
+def test_stagewise_leaves_a_gap_for_a_missing_stage():
+    frame = results(methods=("sl",), datasets=("digits",)).query("layer != 'stage3'")
+    figure, data = report.stagewise(frame)
+    (line,) = [line for line in figure.axes[0].lines if len(line.get_ydata()) == 5]
+    assert np.isnan(line.get_ydata()).tolist() == [False, False, True, False, False]
+    assert sorted(data["stage"]) == [1, 2, 4, 5]
+
+
+def test_over_training(case):
+    figure, data = report.over_training(case, measures=("phi", "linear_top1"))
+    assert set(data["epoch"]) == set(case["epoch"])
+    assert drawn(figure)
+
+
+def test_comparison(case):
+    figure, data = report.comparison(case, measures=("phi", "redundancy", "mixtureness"))
+    assert "mixtureness" not in set(data["measure"])
+    assert [text.get_text() for text in figure.axes[2].texts] == ["no results"]
+    points = data.dropna(subset="seed")
+    assert len(points) == len(case.query("epoch == 4 and layer == 'stage5' and measure in ('phi', 'redundancy')"))
+    assert drawn(figure)
+
+
+@pytest.mark.parametrize(
+    "frame", [ablation(), ablation(seeds=1, without=["relu"]), ablation(seeds=0)], ids=["all", "one", "none"]
+)
+def test_components(frame):
+    figure, data = report.components(frame, published=published("sl_mlp", "components"), same={"relu": "none"})
+    ours = data[data["source"] == "ours"].set_index("variant")
+    assert len(data) - len(ours) == 8
+    assert len(ours) == (8 if len(frame) else 0)
+    if len(frame):
+        assert ours.loc["relu", "mean"] == ours.loc["none", "mean"] and ours.loc["relu", "equals"] == "none"
+    assert [text.get_text() for text in figure.axes[1].texts].count("not run") == 8 - len(ours)
+    assert drawn(figure)
+
+
+def test_embedding_is_deterministic_and_bounded():
+    random = np.random.default_rng(0)
+    features = {name: random.normal(size=(37, 5)) for name in ("sl_mlp", "sl")}
+    labels, hidden = np.arange(37) % 3, np.arange(37) % 2
+    keywords = {"hidden": hidden, "hidden_classes": ("lower", "upper"), "perplexity": 5.0}
+    figure, data = report.embedding(features, labels, ("a", "b", "c"), **keywords)
+    assert [axes.get_title() for axes in figure.axes] == ["SL", "SL-MLP"]
+    assert len(data) == 74 and set(data["hidden"]) == {"lower", "upper"}
+    pd.testing.assert_frame_equal(data, report.embedding(features, labels, ("a", "b", "c"), **keywords)[1])
+    assert drawn(figure)
+    with pytest.raises(InputError, match="at most 12"):
+        report.embedding(features, labels, [str(i) for i in range(13)])
+    with pytest.raises(InputError, match="more than perplexity 40"):
+        report.embedding(features, labels, "abc", perplexity=40)
+
+
+def test_samples_shows_the_first_images_of_each_class():
+    images = np.random.default_rng(0).integers(0, 256, size=(11, 3, 8, 8), dtype=np.uint8)
+    labels = np.array([0, 1, 0, 1, 0, 1, 0, 1, 0, 4, 0])
+    figure, data = report.samples(images, labels, list("abcde"), per_class=3)
+    assert data.groupby("class")["row"].apply(list).to_dict() == {"a": [0, 2, 4], "b": [1, 3, 5], "e": [9]}
+    sheet = figure.axes[0].images[0].get_array()
+    assert (sheet[:8, 10:18] == images[2].transpose(1, 2, 0)).all()
+    assert drawn(figure)
+    with pytest.raises(InputError, match="uint8"):
+        report.samples(images.astype(float), labels, list("abcde"))
+
+
+def test_styles_tell_methods_apart():
+    looks = list(style.METHODS.values())
+    assert len({look.label for look in looks}) == len({look.colour for look in looks}) == len(looks)
+    assert style.ordered(["sl_mlp", "random", "sl", "sl"]) == ["random", "sl", "sl_mlp"]
+    with pytest.raises(InputError, match="did you mean 'sl_mlp'"):
+        report.transfer(results(methods=("sl_mpl",)))
+    assert style.dataset_label("cifar100/level2@coarse") == "CIFAR-100 level2 coarse"
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def origin(parameters=None):
+    frame = results()
+    return report.lineage(frame["run"], "notebooks/02_sl_mlp.ipynb", parameters or {"scale": "quick"}, {"digits": "abc"})
+
+
+def test_save_is_stable_and_complete(tmp_path):
+    where = [tmp_path / "one", tmp_path / "two"]
+    for folder in where:
+        figure, data = report.transfer(results(), groups={"all": SETS})
+        assert report.save(figure, "transfer", data, folder=folder, lineage=origin()) == folder / "transfer.pdf"
+    names = sorted(file.name for file in where[0].iterdir())
+    assert names == ["transfer.csv", "transfer.json", "transfer.pdf", "transfer.png"]
+    assert all((where[0] / name).read_bytes() == (where[1] / name).read_bytes() for name in names)
+    pd.testing.assert_frame_equal(pd.read_csv(where[0] / "transfer.csv"), data, rtol=1e-9)
+
+
+def test_pdf_embeds_truetype_at_the_column_width(tmp_path):
+    figure, data = report.comparison(results(), measures=("phi", "redundancy", "linear_top1"))
+    content = report.save(figure, "a", data, folder=tmp_path, lineage={}).read_bytes()
+    streams = [zlib.decompress(part) for part in re.findall(rb"stream\r?\n(x.*?)\r?\nendstream", content, re.DOTALL)]
+    everything = b"".join([content, *streams])
+    assert b"/Type3" not in everything and b"/FontFile2" in everything and b"/CreationDate" not in everything
+    width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", everything)[1])
+    assert width == pytest.approx(72 * 6.875)
+
+
+def test_lineage_names_no_machine(tmp_path):
+    made = origin({"scale": "quick", "folder": str(tmp_path), "nested": {"path": [tmp_path / "x"]}, "lr": 0.1, "on": True})
+    assert made["runs"] == sorted(f"{method}-{seed}" for method in METHODS for seed in range(3))
+    assert made["notebook"] == "02_sl_mlp" and made["data"] == {"digits": "abc"}
+    assert made["parameters"] == {"folder": tmp_path.name, "lr": 0.1, "nested": {"path": ["x"]}, "on": True, "scale": "quick"}
+    assert {"python", "torch", "matplotlib", "studylib"} <= set(made["versions"])
+    assert made["commit"] is None or re.fullmatch(r"[0-9a-f]{40}", made["commit"])
+    text = json.dumps(made)
+    known = [str(tmp_path), str(paths.REPOSITORY), socket.gethostname(), str(paths.Path.home())]
+    assert not [word for word in known if word in text], text
+    assert f'"{getpass.getuser()}"' not in text
+
+
+def test_lineage_without_git(monkeypatch, tmp_path):
+    monkeypatch.setattr(paths, "REPOSITORY", tmp_path)
+    made = origin()
+    assert made["commit"] is None and made["dirty"] is None
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ((85.321, 1.234, 3, "linear_top1"), "85.3 ± 1.2 (n = 3)"),
+        ((85.321, math.nan, 1, "linear_top1"), "85.3 (n = 1)"),
+        ((-0.0312, 0.004, 5, "redundancy"), "−0.031 ± 0.004 (n = 5)"),
+        ((123.456, 7.8, 3, "intra"), "123 ± 8 (n = 3)"),
+        ((0.012345, 0.00123, 3, "intra"), "0.0123 ± 0.0012 (n = 3)"),
+        ((math.nan, math.nan, 0, "phi"), "·"),
+    ],
+)
+def test_number(given, expected):
+    assert tables.number(*given) == expected
+
+
+def test_number_signed():
+    assert tables.number(1.0, 0.5, 3, "linear_top1", signed=True) == "+1.0 ± 0.5 (n = 3)"
+
+
+def test_summary_shows_what_is_missing():
+    frame = report.select(report.at_end(results()), layer="stage5", measure=["linear_top1", "phi"])
+    frame = frame[~((frame["method"] == "sl_mlp") & (frame["dataset"] == "digits"))]
+    table = report.summary(frame, rows=("dataset", "measure"), difference=("sl", "sl_mlp"))
+    assert list(table.columns) == ["Data set", "Measure", "SL", "SL-MLP", "SL-MLP − SL"]
+    digits = table[table["Data set"] == "handwritten digits"]
+    assert digits["SL-MLP"].tolist() == ["·", "·"] and digits["SL-MLP − SL"].tolist() == ["·", "·"]
+    assert "·" not in digits["SL"].tolist()
+    values = frame.query("dataset == 'glyphs' and measure == 'phi' and method == 'sl'")["value"]
+    phi = table[(table["Data set"] == "Latin, digits") & (table["Measure"] == "Discriminative ratio φ")]
+    assert phi["SL"].item() == tables.number(*statistics.interval(values), "phi")
+    assert list(report.summary(frame[:0]).columns) == ["Data set"]
+
+
+def test_differences_have_verdicts():
+    frame = report.select(report.at_end(results()), layer="stage5", dataset="digits")
+    rows = report.differences(frame, "sl", "sl_mlp", {"linear_top1": "higher", "mixtureness": "higher"})
+    assert rows["Verdict"].tolist() in (["supported", "not run"], ["inconclusive", "not run"])
+    mean, half, n = report.paired_difference(frame, "linear_top1", "sl", "sl_mlp")
+    assert rows["SL-MLP − SL"].tolist() == [f"{mean:+.1f} ± {half:.1f} (n = {n})".replace("-", "−"), "·"]
+
+
+def test_write_table_in_three_forms(tmp_path):
+    frame = pd.DataFrame({"Data set": ["a_b", "50 % & more"], "Ratio φ": ["1.0 ± 0.1 (n = 3)", "·"], r"x $\phi$": ["−1", "|"]})
+    path = report.write_table(frame, "numbers", folder=tmp_path, caption="At 100 %.", lineage=origin())
+    assert sorted(file.suffix for file in tmp_path.iterdir()) == [".csv", ".json", ".md", ".tex"]
+    lines = path.read_text().splitlines()
+    assert lines[0] == "At 100 %." and lines[2].startswith("| Data set ") and r"\|" in lines[5]
+    assert len({len(line) for line in lines[2:5]}) == 1
+    tex = (tmp_path / "numbers.tex").read_text()
+    assert r"a\_b & 1.0 $\pm$ 0.1 (n = 3) & $-$1 \\" in tex and r"50 \% \& more & $\cdot$" in tex
+    assert r"Data set & Ratio $\phi$ & x $\phi$ \\" in tex and r"\toprule" in tex and r"\caption{At 100 \%.}" in tex
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "numbers.csv"), frame)
