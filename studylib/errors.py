@@ -1,7 +1,9 @@
-"""The two errors a user can cause or repair, each one line long; the command line prints them without a traceback."""
+"""The two errors a user can cause or repair, each one line long, and what the exit codes mean: 2, 1, and 75 for "go on"."""
 
 import difflib
 from collections.abc import Iterable
+
+RESUME_EXIT = 75  # EX_TEMPFAIL: stopped by SIGTERM with everything saved; call again to go on
 
 
 class InputError(ValueError):

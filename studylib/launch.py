@@ -22,9 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from studylib import files, paths, values
-from studylib.errors import InputError, RunError, choose
+from studylib.errors import RESUME_EXIT, InputError, RunError, choose
 
-RESUME_EXIT = 75  # EX_TEMPFAIL: stopped and saved, run it again
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 HOW = "each line of the parameters cell must read `name: type = value  # help` with type str, int, float or bool"
 

@@ -17,10 +17,10 @@ from tqdm import tqdm
 from studylib import files, paths
 from studylib.config import RunConfig, to_dict
 from studylib.data import load
-from studylib.errors import RunError, choose
+from studylib.errors import RESUME_EXIT, RunError, choose
 from studylib.evaluate import Evaluation, cached
 from studylib.training import Run
-from studylib.training.loop import RESUME_EXIT, stop_requested
+from studylib.training.loop import stop_requested
 
 COLUMNS = ["scale", "method", "variant", "run", "seed", "epoch", "dataset", "layer", "split", "protocol", "measure", "value"]
 

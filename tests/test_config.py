@@ -63,9 +63,7 @@ def test_text_is_read_as_its_declared_type(value, kind, expected):
     assert type(coerce("field", value, kind)) is type(expected)
 
 
-@pytest.mark.parametrize(
-    ("value", "kind"), [(1, bool), ("yes", bool), (7, str), ("inf", float), (True, int), ([1], float)]
-)
+@pytest.mark.parametrize(("value", "kind"), [(1, bool), ("yes", bool), (7, str), ("inf", float), (True, int), ([1], float)])
 def test_values_of_another_type_are_refused(value, kind):
     with pytest.raises(InputError, match="field="):
         coerce("field", value, kind)

@@ -50,7 +50,11 @@ def sl_mlp(frame: pd.DataFrame, upstream: str, unseen: Sequence[str], stagewise:
                 "Tested by": tested,
             }
             | shown
-            | {"SL-MLP − SL": number(*difference, measure), "Claimed": direction, "Verdict": verdict(*difference, direction)}
+            | {
+                "SL-MLP − SL": number(*difference, measure, signed=True),
+                "Claimed": direction,
+                "Verdict": verdict(*difference, direction),
+            }
         )
     return pd.DataFrame(rows)
 

@@ -1,13 +1,12 @@
 """Where a figure or table comes from: runs, notebook, parameters, commit and versions, without paths, hosts or names."""
 
 import platform
-import subprocess
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from studylib import paths
+from studylib.training.record import commit
 
 LIBRARIES = ("studylib", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
@@ -23,13 +22,13 @@ def lineage(
         parameters: of the notebook; of a value that is an absolute path only the last part is kept.
         data: data set -> checksum.
     """
-    commit, dirty = _commit()
+    head, dirty = commit()
     return {
         "runs": sorted(set(runs)),
         "notebook": Path(notebook).name.removesuffix(".ipynb"),
         "parameters": {name: _portable(value) for name, value in sorted(parameters.items())},
         "data": dict(sorted((data or {}).items())),
-        "commit": commit,
+        "commit": head,
         "dirty": dirty,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
     }
@@ -50,20 +49,3 @@ def _version(library: str) -> str | None:
         return metadata.version(library)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _commit() -> tuple[str | None, bool | None]:
-    """(commit of the repository, whether tracked files other than published figures differ from it); None without git."""
-    try:
-        top = _git("rev-parse", "--show-toplevel")
-        if Path(top).resolve() != paths.REPOSITORY.resolve():  # installed inside some other repository
-            return None, None
-        changes = _git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.PUBLISHED_FIGURES.name}")
-        return _git("rev-parse", "HEAD"), bool(changes)
-    except (OSError, subprocess.SubprocessError):
-        return None, None
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(paths.REPOSITORY), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()

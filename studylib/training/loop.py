@@ -23,12 +23,11 @@ from studylib import neighbours
 from studylib.config import Optimisation, RunConfig
 from studylib.data import ImageSet, load
 from studylib.data.augment import augment
-from studylib.errors import InputError, RunError
+from studylib.errors import RESUME_EXIT, InputError, RunError
 from studylib.methods import METHODS, Batch
 from studylib.training import checkpoint
 from studylib.training.record import Run
 
-RESUME_EXIT = 75  # EX_TEMPFAIL: saved, call again
 DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first step's is not learning
 INITIALISATION, ORDER, AUGMENTATION, MONITOR = range(4)
 

@@ -111,14 +111,17 @@ class Run:
             files.write_json(file, to_dict(self.config))
 
 
-def commit() -> str:
-    """Commit of the source, with ``+`` when files differ from it; ``unknown`` outside a clone."""
+def commit() -> tuple[str | None, bool | None]:
+    """Commit of the repository, and whether tracked files other than published figures differ from it; None without git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(paths.REPOSITORY), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+
     try:
-        asked = {"cwd": paths.REPOSITORY, "capture_output": True, "text": True, "check": True, "timeout": 20}
-        head = subprocess.run(["git", "rev-parse", "--short=10", "HEAD"], **asked).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "--untracked-files=no", "studylib", "notebooks"], **asked
-        ).stdout
-        return head + ("+" if changes.strip() else "")
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != paths.REPOSITORY.resolve():
+            return None, None  # installed inside some other repository
+        changes = git("status", "--porcelain", "--untracked-files=no", "--", ".", f":!{paths.PUBLISHED_FIGURES.name}")
+        return git("rev-parse", "HEAD"), bool(changes)
     except (OSError, subprocess.SubprocessError):
-        return "unknown"
+        return None, None

@@ -1,0 +1,221 @@
+"""From a grid to the results table: what is run, what is found again, what is refused."""
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from studylib import evaluate, features, grids, study
+from studylib.config import resolve, scale
+from studylib.data import load
+from studylib.errors import InputError, RunError
+from studylib.evaluate import Evaluation
+from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
+from studylib.study import Job
+from studylib.training import Run, train
+from studylib.transfer import Knn, LinearPath, knn_accuracy, linear_probe
+
+UNSEEN = "glyphs_georgian/few"
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory, glyph_cache):
+    """A runs folder with one finished run of each method."""
+    folder = tmp_path_factory.mktemp("study") / "runs"
+    folder.mkdir()
+    (folder / "cache").mkdir()
+    (folder / "cache" / "data").symlink_to(glyph_cache / "data")
+    (glyph_cache / "data").mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDYLIB_RUNS", str(folder))
+        for method in ("sl", "sl_mlp"):
+            train(resolve("smoke", method), say=str)
+    return folder
+
+
+@pytest.fixture
+def runs(shared, monkeypatch):
+    monkeypatch.setenv("STUDYLIB_RUNS", str(shared))
+    return {method: Run(resolve("smoke", method)) for method in ("sl", "sl_mlp")}
+
+
+def job(run, *evaluations, variant="sl"):
+    return Job(scale="smoke", variant=variant, config=run.config, evaluations=evaluations)
+
+
+@torch.no_grad()
+def test_features_are_those_of_the_model_image_by_image(runs):
+    images = load(UNSEEN)
+    found = features.extract(runs["sl_mlp"], images)
+    assert set(found.layers) == {"stage1", "stage2", "stage3", "stage4", "stage5", "projector1", "projector"}
+    snapshot = torch.load(runs["sl_mlp"].snapshot(), weights_only=True)
+    model = features.METHODS["sl_mlp"](runs["sl_mlp"].config, snapshot["classes"], torch.zeros(3), torch.ones(3))
+    model.load_state_dict(snapshot["weights"])
+    model.eval()
+    for row in (0, 5, len(images.labels) - 1):
+        layers = model.layers(images.images[row : row + 1].float() / 255)
+        for name, values in layers.items():
+            torch.testing.assert_close(found.layers[name][row], values[0], rtol=1e-4, atol=1e-5)
+    test, labels = found.part("stage5", "test")
+    assert torch.equal(labels, images.test.labels)
+    assert torch.equal(test, found.layers["stage5"][images.split == 1])
+
+
+def test_features_come_from_the_cache_the_second_time(runs, monkeypatch):
+    images = load(UNSEEN)
+    first = features.extract(runs["sl"], images)
+    monkeypatch.setattr(features, "_compute", None)
+    second = features.extract(runs["sl"], images)
+    assert all(torch.equal(first.layers[name], second.layers[name]) for name in first.layers)
+
+
+def test_a_missing_snapshot_is_refused(runs):
+    with pytest.raises(InputError, match=r"epoch=17: sl-\w+ kept no such weights"):
+        features.extract(runs["sl"], load(UNSEEN), epoch=17)
+
+
+def test_rows_are_what_the_measures_and_probes_give(runs):
+    evaluation = Evaluation(dataset=UNSEEN, layers=("stage3", "projector9"))
+    rows = evaluate.evaluate(runs["sl"], evaluation)
+    assert {row["layer"] for row in rows} == {"stage3"}  # a layer that the run lacks is left out
+    seen, upstream = (features.extract(runs["sl"], load(name)) for name in (UNSEEN, "glyphs/few"))
+    table = {(row["split"], row["measure"], row["protocol"]): row["value"] for row in rows}
+    assert len(table) == len(rows)
+    for split in ("train", "test"):
+        values, labels = seen.part("stage3", split)
+        for squared in (True, False):
+            name = "squared" if squared else "not squared"
+            expected = discriminative_ratio(values, labels, squared=squared, normalise=True)
+            assert table[split, "phi", f"{name}, l2-normalised"] == expected.phi
+            assert table[split, "intra", f"{name}, l2-normalised"] == expected.intra
+        assert table[split, "redundancy", "with the diagonal"] == redundancy(values)
+        centres = class_centres(*upstream.part("stage3", split)), class_centres(values, labels)
+        assert table[split, "mixtureness", "k=5"] == mixtureness(*centres, k=5)
+        assert (split, "mixtureness", "k=10") not in table  # only seven other centres
+    parts = (*seen.part("stage3", "train"), *seen.part("stage3", "test"))
+    assert table["test", "knn_top1", Knn().describe()] == knn_accuracy(*parts, 4, Knn()).top1
+    assert table["test", "linear_top1", LinearPath().describe()] == linear_probe(*parts, 4, LinearPath()).top1
+
+
+def test_mixtureness_is_not_computed_of_a_set_with_itself(runs):
+    rows = evaluate.evaluate(runs["sl"], Evaluation(dataset="glyphs/few", transfer=False))
+    assert "mixtureness" not in {row["measure"] for row in rows}
+    assert "linear_top1" not in {row["measure"] for row in rows}
+
+
+def test_an_evaluation_survives_the_way_to_a_worker():
+    evaluation = Evaluation(dataset="digits", layers=("stage2", "stage5"), epoch=3, knn=Knn(k=7), linear=LinearPath(values=3))
+    assert evaluate.from_task(json.loads(json.dumps(dataclasses.asdict(evaluation)))) == evaluation
+
+
+def test_a_run_of_other_images_is_refused(runs, tmp_path, monkeypatch):
+    record = runs["sl"].folder / "record.json"
+    kept = record.read_text()
+    record.write_text(json.dumps([json.loads(kept)[0] | {"data_sha256": "0" * 64}]))
+    try:
+        with pytest.raises(InputError, match="was trained on another glyphs/few"):
+            evaluate.evaluate(runs["sl"], Evaluation(dataset="digits"))
+    finally:
+        record.write_text(kept)
+
+
+def test_study_runs_what_is_missing_once_and_tells_it_all(runs, monkeypatch, capfd):
+    jobs = [
+        job(runs["sl"], Evaluation(dataset=UNSEEN)),
+        job(runs["sl_mlp"], Evaluation(dataset=UNSEEN, transfer=False), variant="sl_mlp"),
+        job(Run(resolve("smoke", "sl", 1)), Evaluation(dataset=UNSEEN, measures=False)),
+    ]
+    table = study.run(jobs, workers=2, show="lines")
+    said = capfd.readouterr().out
+    assert said.count(" epoch ") == 2  # only seed 1 had to be trained
+    assert said.count(" evaluated") == 3
+    assert list(table.columns) == study.COLUMNS
+    assert set(table[table.measure == "linear_top1"].seed) == {0, 1}
+    assert set(table.variant) == {"sl", "sl_mlp"}
+    assert (table[table.measure == "seconds"].value > 0).all()
+    assert not table.isna().any().any()
+    monkeypatch.setattr(study, "start", None)
+    again = study.run(jobs)
+    assert again.equals(table)
+
+
+def test_jobs_that_share_a_run_are_run_once(runs):
+    one, two = Evaluation(dataset="digits"), Evaluation(dataset=UNSEEN)
+    found = study.merged([job(runs["sl"], one), job(runs["sl"], one, two), job(runs["sl_mlp"], two)])
+    assert [(j.config.method, j.evaluations) for j in found] == [("sl", (one, two)), ("sl_mlp", (two,))]
+
+
+def test_data_that_cannot_be_read_is_refused_before_anything_runs(runs, monkeypatch):
+    monkeypatch.setattr(study, "start", None)
+    with pytest.raises(InputError, match="data='cifar10'"):
+        study.run([job(runs["sl"], Evaluation(dataset="cifar10"))])
+
+
+def test_a_run_that_fails_is_named_and_the_others_are_finished(runs):
+    bad = Run(resolve("smoke", "sl", 5, {"optimisation.lr": 1e9, "optimisation.warmup_epochs": 0}))
+    good = Run(resolve("smoke", "sl", 6, {"optimisation.epochs": 1}))
+    with pytest.raises(RunError, match=rf"1 of 2 runs failed; {bad.config.name} \(exit code 1\): error: diverged"):
+        study.run([job(bad), job(good)], workers=1, show="lines")
+    assert good.done
+    assert not bad.done
+
+
+def test_sigterm_stops_the_workers_and_leaves_with_75(runs):
+    code = (
+        "from studylib import study; from studylib.config import resolve\n"
+        "config = resolve('smoke', 'sl', 9, {'optimisation.epochs': 500, 'monitor.every': 0})\n"
+        "study.run([study.Job(scale='smoke', variant='sl', config=config, evaluations=())], show='lines')"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.DEVNULL, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    run = Run(resolve("smoke", "sl", 9, {"optimisation.epochs": 500, "monitor.every": 0}))
+    while not run.metrics():
+        assert process.poll() is None
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75
+    assert run.checkpoint.exists()
+    assert "call again to go on" in (run.folder / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "small_cpu", "small"])
+def test_grids_pair_methods_over_seeds_and_share_runs(name):
+    content = scale(name)
+    first, whole, parts = grids.quickstart(name), grids.comparison(name), grids.components(name, 1)
+    assert [job.config for job in first] == [job.config for job in whole]
+    assert len(first) == 2 * content["seeds"]
+    for job_ in whole:
+        final = [e for e in job_.evaluations if e.epoch is None]
+        assert len(final) == len({e.dataset for e in final})  # no value twice in the table
+        assert {e.dataset for e in final} == {
+            content["upstream"],
+            *content["unseen"],
+            *content["domains"],
+            *content["stagewise"],
+        }
+    assert [job.variant for job in parts] == ["none", "bn", "bn+relu", "linear", "linear+relu", "linear+bn", "linear+bn+relu"]
+    assert parts[0].config == first[0].config  # nothing: SL
+    assert parts[-1].config == next(job for job in first if job.variant == "sl_mlp").config  # everything: SL-MLP
+    assert len({job.config.id for job in parts}) == 7
+    assert grids.components(name, 0) == []
+
+
+def test_plan_counts_what_is_missing(runs):
+    plan = grids.plan("smoke")
+    assert len(plan) == len({j.config.id for make in grids.GRIDS.values() for j in make("smoke")})
+    states = plan.set_index("run").state
+    assert states[runs["sl"].config.name] in ("trained", "done")
+    left = plan[plan.state == "missing"]
+    assert (left.images == 2 * 16 * 64).all()
+    assert (left.minutes >= 0).all()
+    assert all(math.isfinite(value) for value in plan.minutes)
+    with pytest.raises(InputError, match="did you mean 'quick'"):
+        grids.plan("quik")
