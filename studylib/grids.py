@@ -33,17 +33,22 @@ def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
 def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `quickstart`, also at every layer where the paper looks at stages, and along training."""
     content = scale(scale_name)
-    layers = [Evaluation(dataset=name, layers=LAYERS) for name in dict.fromkeys((content["upstream"], *content["stagewise"]))]
+    upstream, first = content["upstream"], content["unseen"][0]
     jobs = []
     for job in quickstart(scale_name, seeds, overrides):
         epochs = job.config.optimisation.epochs
+        staged = [Evaluation(dataset=name, layers=LAYERS) for name in content["stagewise"]]
+        plain = [evaluation for evaluation in job.evaluations if evaluation.dataset not in (upstream, *content["stagewise"])]
+        whole = [  # probes on all pre-training images cost minutes: one, at the encoder's output
+            Evaluation(dataset=upstream, layers=LAYERS, transfer=False),
+            Evaluation(dataset=upstream, measures=False),
+        ]
         along = [
-            Evaluation(dataset=name, epoch=epoch)
-            for name in (content["upstream"], content["unseen"][0])
+            Evaluation(dataset=name, epoch=epoch, transfer=name == first)
+            for name in (upstream, first)
             for epoch in sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
         ]
-        plain = [evaluation for evaluation in job.evaluations if evaluation.dataset not in {e.dataset for e in layers}]
-        jobs.append(replace(job, evaluations=(*plain, *layers, *along)))
+        jobs.append(replace(job, evaluations=(*plain, *staged, *whole, *along)))
     return jobs
 
 

@@ -194,7 +194,8 @@ def test_grids_pair_methods_over_seeds_and_share_runs(name):
     assert len(first) == 2 * content["seeds"]
     for job_ in whole:
         final = [e for e in job_.evaluations if e.epoch is None]
-        assert len(final) == len({e.dataset for e in final})  # no value twice in the table
+        kinds = [(e.dataset, kind) for e in final for kind in ("measures", "transfer") if getattr(e, kind)]
+        assert len(kinds) == len(set(kinds)) == 2 * len({e.dataset for e in final})  # each, and no value twice in the table
         assert {e.dataset for e in final} == {
             content["upstream"],
             *content["unseen"],
