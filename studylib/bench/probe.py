@@ -7,7 +7,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from studylib.transfer import LinearPath, fit_path
+from studylib.transfer import LinearPath, Path, fit_path
 
 IMAGES, DIMENSIONS, CLASSES = 10_000, 512, 100
 EQUAL = 1e-4  # relative difference of objectives that counts as none
@@ -25,9 +25,7 @@ def probe_speedup() -> dict[str, Any]:
     x, y = features(IMAGES, DIMENSIONS, CLASSES)
     grid = LinearPath().grid()
     fit_path(x[:2000], y[:2000], grid[:2], CLASSES)  # libraries load and choose kernels
-    started = time.perf_counter()
-    path = fit_path(x, y, grid, CLASSES)
-    ours = time.perf_counter() - started
+    path, before = timed_path(x, y, grid)
     theirs, gaps, late = 0.0, [], 0
     for C, objective in zip(grid.tolist(), path.objective.tolist(), strict=True):
         for values in (x, x.double()):
@@ -37,6 +35,7 @@ def probe_speedup() -> dict[str, Any]:
         theirs += seconds
         gaps.append(gap)
         late += not in_time
+    ours = (before + timed_path(x, y, grid)[1]) / 2  # before and after, in case the machine is busier at one time
     reached = [gap for gap in gaps if gap <= EQUAL]
     details = (
         f"ours {ours:.1f} s ({int(path.iterations.sum())} iterations, {int((~path.converged).sum())} of {len(grid)} C not "
@@ -44,6 +43,13 @@ def probe_speedup() -> dict[str, Any]:
         f"{max(reached, default=float('nan')):.1e}, at least {min(gaps):.1e} of ours; {late} C stopped after {LIMIT_S:g} s"
     )
     return {"name": "probe_speedup", "value": theirs / ours, "unit": "ratio", "target": ">= 10", "details": details}
+
+
+def timed_path(x: Tensor, y: Tensor, grid: Tensor) -> tuple[Path, float]:
+    """The solutions, and the seconds they took."""
+    started = time.perf_counter()
+    path = fit_path(x, y, grid, CLASSES)
+    return path, time.perf_counter() - started
 
 
 def features(images: int, dimensions: int, classes: int) -> tuple[Tensor, Tensor]:
