@@ -89,13 +89,16 @@ def _compute(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _measures(layer: str, split: str, seen: Features, upstream: Features, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
     features, labels = seen.part(layer, split)
+    labels = labels.unique(return_inverse=True)[1]  # a split may lack a class
     for name, options in VARIANTS.items():
         ratio = discriminative_ratio(features, labels, **options)
         for part in ("phi", "inter", "intra"):
             yield {"protocol": name, "measure": part, "value": getattr(ratio, part)}
     yield {"protocol": "with the diagonal", "measure": "redundancy", "value": redundancy(features)}
     if evaluation.dataset != upstream.name:
-        pre, own = class_centres(*upstream.part(layer, split)), class_centres(features, labels)
+        pre_features, pre_labels = upstream.part(layer, split)
+        pre = class_centres(pre_features, pre_labels.unique(return_inverse=True)[1])
+        own = class_centres(features, labels)
         for k in [k for k in MIXTURENESS_K if k < len(pre) + len(own)]:
             yield {"protocol": f"k={k}", "measure": "mixtureness", "value": mixtureness(pre, own, k=k)}
 

@@ -82,3 +82,10 @@ def test_sentences_tell_verdict_and_numbers():
     text = claims.sentences(claims.sl_mlp(constructed(), "up", ["one", "two"], ["one"]))
     assert text.startswith("S1 supported: an MLP projector raises supervised transfer")
     assert len(text.splitlines()) == 7
+
+
+def test_probes_at_the_edge_or_not_converged_are_counted():
+    found = [rows("sl", seed, "one", "stage5", "linear_at_grid_edge", float(seed == 1)) for seed in range(3)]
+    found += [rows("sl", seed, "one", "stage5", "linear_converged", float(seed > 0)) for seed in range(3)]
+    text = claims.probe_notes(pd.DataFrame(found, columns=COLUMNS))
+    assert text == "of 3 linear probes 1 chose C at the edge of the grid and 1 stopped before they had converged"

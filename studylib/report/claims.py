@@ -62,6 +62,15 @@ def sl_mlp(frame: pd.DataFrame, upstream: str, unseen: Sequence[str], stagewise:
 METHODS = {"sl": "SL", "sl_mlp": "SL-MLP"}
 
 
+def probe_notes(frame: pd.DataFrame) -> str:
+    """How many linear probes chose C at the edge of their grid, and how many had not converged."""
+    edge, converged = (select(frame, measure=f"linear_{name}")["value"] for name in ("at_grid_edge", "converged"))
+    return (
+        f"of {len(edge)} linear probes {int(edge.sum())} chose C at the edge of the grid and "
+        f"{int((converged == 0).sum())} stopped before they had converged"
+    )
+
+
 def sentences(reading: pd.DataFrame) -> str:
     """The verdicts in words, a line for each test."""
     return "\n".join(
