@@ -45,6 +45,7 @@ def test_every_claim_gets_the_verdict_of_its_difference():
     found = read(constructed())
     expected = {
         ("S1", "linear top-1 on unseen classes (%)"): ("supported", "62.5", "50.5"),
+        ("S1", "kNN top-1 on unseen classes (%)"): ("not run", "·", "·"),
         ("S4", "gain of the last stage, unseen classes (%)"): ("supported", "2.0", "−10.0"),
         ("S6", "φ, pre-training classes"): ("supported", "1.020", "3.010"),
         ("S6", "φ, l2-normalised"): ("not run", "·", "·"),
@@ -81,7 +82,7 @@ def test_gain_of_the_last_stage_is_a_difference_within_a_run():
 def test_sentences_tell_verdict_and_numbers():
     text = claims.sentences(claims.sl_mlp(constructed(), "up", ["one", "two"], ["one"]))
     assert text.startswith("S1 supported: an MLP projector raises supervised transfer")
-    assert len(text.splitlines()) == 7
+    assert len(text.splitlines()) == 8
 
 
 def test_probes_at_the_edge_or_not_converged_are_counted():

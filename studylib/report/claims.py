@@ -29,6 +29,7 @@ def sl_mlp(frame: pd.DataFrame, upstream: str, unseen: Sequence[str], stagewise:
     phi, redundancy = (select(out, measure=name) for name in ("phi", "redundancy"))
     tests = [
         ("S1", "linear top-1 on unseen classes (%)", select(out, measure="linear_top1", dataset=unseen), unseen, "higher"),
+        ("S1", "kNN top-1 on unseen classes (%)", select(out, measure="knn_top1", dataset=unseen), unseen, "higher"),
         ("S4", "gain of the last stage, unseen classes (%)", last_stage(end), stagewise, "higher"),
         ("S6", "φ, pre-training classes", select(phi, protocol="squared"), [upstream], "lower"),
         ("S6", "φ, l2-normalised", select(phi, protocol="squared, l2-normalised"), [upstream], "lower"),
