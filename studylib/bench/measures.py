@@ -14,7 +14,9 @@ import psutil, torch
 from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if sys.platform == "linux":  # where ru_maxrss would start at the peak of the parent
+        return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 def phi(x, y):
     return discriminative_ratio(x, y).phi
