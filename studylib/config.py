@@ -101,6 +101,33 @@ class Optimisation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MultiCrop:
+    """How many crops of an image a method sees; local ones are smaller and see less (t-ReX, papers.md 3.2)."""
+
+    global_crops: int = 1
+    """crops drawn as ``augmentation`` says"""
+    local_crops: int = 0
+    local_size: int = 0
+    """side of the local crops in pixels"""
+    local_scale: tuple[float, float] = (0.05, 0.25)
+    """range of a local crop's share of the image's area"""
+    local_blur: float = 0.0
+    """probability of blurring a local crop; local crops are never solarised"""
+
+    def __post_init__(self) -> None:
+        require("multi_crop.global_crops", self.global_crops, self.global_crops >= 1, "must be at least 1")
+        require("multi_crop.local_crops", self.local_crops, self.local_crops >= 0, "must be 0 or more")
+        named = self.local_size >= 1 if self.local_crops else self.local_size == 0
+        fix = "must be positive with local crops, and 0 without"
+        require("multi_crop.local_size", self.local_size, named, fix)
+        low, high = self.local_scale
+        require(
+            "multi_crop.local_scale", self.local_scale, 0 < low <= high <= 1, "must be two shares in (0, 1], the smaller first"
+        )
+        require("multi_crop.local_blur", self.local_blur, 0 <= self.local_blur <= 1, "is a probability: must be in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
     """Settings of ``sl`` and ``sl_mlp``."""
 
@@ -108,6 +135,84 @@ class CrossEntropy:
 
     def __post_init__(self) -> None:
         require("cross_entropy.label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "must be in [0, 1)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ema:
+    """The second network, an exponential moving average of encoder and projector: ours <- m ours + (1 - m) trained."""
+
+    momentum: float = 0.999
+    """m"""
+    ramp: bool = False
+    """raise m to 1 along half a cosine until the end of training (BYOL, DINO)"""
+    buffers: str = "own"
+    """own: only parameters are averaged; the average normalises by the statistics of its own batches (the official t-ReX,
+    MoCo, BYOL). average: running statistics are averaged as well, and the average normalises by them"""
+
+    def __post_init__(self) -> None:
+        require("ema.momentum", self.momentum, 0 <= self.momentum < 1, "must be in [0, 1)")
+        choose("ema.buffers", self.buffers, ("own", "average"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bank:
+    """The ring buffer of keys made by the moving average, with labels and sample ids."""
+
+    length: int = 8192
+    start: str = "empty"
+    """empty: what was not written does not count; random: full of random keys and labels (the official t-ReX)"""
+    tail: str = "wrap"
+    """wrap: a batch that does not fit before the end goes on at the beginning; drop: its rest is lost (the official t-ReX)"""
+
+    def __post_init__(self) -> None:
+        require("bank.length", self.length, self.length >= 2, "must be at least 2")
+        choose("bank.start", self.start, ("empty", "random"))
+        choose("bank.tail", self.tail, ("wrap", "drop"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """Settings of ``look``; the paper's values are unknown (papers.md 1.2), all of these are ours."""
+
+    k: int = 200
+    """neighbours that decide; the length of the bank makes it soft-neighbour NCA"""
+    no_positive: str = "skip"
+    """anchors without a neighbour of their class: skip (as SNCA's code) or nearest, which adds the nearest of the class"""
+    start: str = "falling"
+    """how training gets off a random network. falling: k falls linearly from the bank's length; warmup: cross entropy
+    first; ramp: the momentum rises linearly from 0; filled: no gradient until the bank is full; fixed: nothing"""
+    start_share: float = 0.4
+    """share of the training steps that falling, warmup and ramp take"""
+
+    def __post_init__(self) -> None:
+        require("look.k", self.k, self.k >= 1, "must be at least 1")
+        choose("look.no_positive", self.no_positive, ("skip", "nearest"))
+        choose("look.start", self.start, ("falling", "warmup", "ramp", "filled", "fixed"))
+        require("look.start_share", self.start_share, 0 < self.start_share <= 1, "must be in (0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Byol:
+    width: int = 4096
+    """width of the predictor's hidden layer (BYOL's for ResNet-50)"""
+
+    def __post_init__(self) -> None:
+        require("byol.width", self.width, self.width >= 1, "must be at least 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dino:
+    """Settings of ``dino``; the student's temperature is ``temperature``."""
+
+    prototypes: int = 4096
+    """outputs of the head, over which the two networks' softmaxes are compared"""
+    teacher_temperature: float = 0.04
+    centre_momentum: float = 0.9
+
+    def __post_init__(self) -> None:
+        require("dino.prototypes", self.prototypes, self.prototypes >= 2, "must be at least 2")
+        require("dino.teacher_temperature", self.teacher_temperature, self.teacher_temperature > 0, "must be positive")
+        require("dino.centre_momentum", self.centre_momentum, 0 <= self.centre_momentum < 1, "must be in [0, 1)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,16 +247,42 @@ class RunConfig:
     projector: Projector = field(default_factory=Projector)
     augmentation: Augmentation = field(default_factory=Augmentation)
     optimisation: Optimisation = field(default_factory=Optimisation)
+    multi_crop: MultiCrop = field(default_factory=MultiCrop)
+    temperature: float = 0.1
+    """τ of the losses on cosine similarities"""
     cross_entropy: CrossEntropy = field(default_factory=CrossEntropy)
+    ema: Ema = field(default_factory=Ema)
+    bank: Bank = field(default_factory=Bank)
+    look: Look = field(default_factory=Look)
+    byol: Byol = field(default_factory=Byol)
+    dino: Dino = field(default_factory=Dino)
     monitor: Monitor = field(default_factory=Monitor)
 
     def __post_init__(self) -> None:
         choose("method", self.method, METHODS)
         require("seed", self.seed, 0 <= self.seed < 2**32, "must be in [0, 2^32)")
+        require("temperature", self.temperature, self.temperature > 0, "must be positive")
         if self.method == "sl":
             require("projector", "given", not self.projector.exists, "sl has none; use method=sl_mlp")
         if self.method == "sl_mlp":
             require("projector", "none", self.projector.exists, "sl_mlp needs one; use method=sl for none")
+        used = METHODS[self.method]
+        for name in sorted({name for names in METHODS.values() for name in names} - set(used)):
+            given = changed(self).get(name)
+            require(name, given, given is None, f"{self.method} does not use it; its own settings are {', '.join(used)}")
+        crops = self.multi_crop.global_crops
+        if self.method in ("supcon", "simclr"):
+            require("multi_crop.global_crops", crops, crops >= 2, f"{self.method} compares views: at least 2")
+        if self.method in ("moco_v1", "moco_v2", "byol", "dino"):
+            require("multi_crop.global_crops", crops, crops == 2, f"{self.method} compares two views: must be 2")
+        if self.method in ("moco_v1", "moco_v2", "byol"):
+            local = self.multi_crop.local_crops
+            require("multi_crop.local_crops", local, local == 0, f"{self.method} uses none: must be 0")
+        if "bank" in used:
+            length, batch = self.bank.length, self.optimisation.batch
+            require("bank.length", length, length >= batch, f"must hold at least one batch of {batch}")
+        if "look" in used:
+            require("look.k", self.look.k, self.look.k <= self.bank.length, f"is more than bank.length={self.bank.length}")
 
     @property
     def id(self) -> str:
@@ -169,7 +300,21 @@ class RunConfig:
         return f"{self.method}-{self.id}"
 
 
-METHODS = ("sl", "sl_mlp")
+METHODS = {
+    "sl": ("cross_entropy", "multi_crop"),
+    "sl_mlp": ("cross_entropy", "multi_crop"),
+    "look": ("look", "bank", "ema", "temperature", "multi_crop"),
+    "trex": ("bank", "ema", "temperature", "multi_crop"),
+    "trex_star": ("bank", "ema", "temperature", "multi_crop"),
+    "trex_plain": ("temperature", "multi_crop"),
+    "supcon": ("temperature", "multi_crop"),
+    "simclr": ("temperature", "multi_crop"),
+    "moco_v1": ("bank", "ema", "temperature", "multi_crop"),
+    "moco_v2": ("bank", "ema", "temperature", "multi_crop"),
+    "byol": ("byol", "ema", "multi_crop"),
+    "dino": ("dino", "ema", "temperature", "multi_crop"),
+}
+"""the methods, and which settings each uses beside those of every run; others are refused, not ignored"""
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -104,7 +104,13 @@ def plan(scale_name: str) -> Any:
             done = len(run.metrics())
             images = load(job.config.data)
             steps = int((images.split == 0).sum()) // settings.batch
-            key = (job.config.encoder, job.config.projector.exists, images.images.shape[-1])
+            key = (
+                job.config.method,
+                job.config.encoder,
+                job.config.projector.exists,
+                job.config.multi_crop,
+                images.images.shape[-1],
+            )
             if timing := run.timing():
                 speeds[key] = timing[-1]["images_per_s"]
             if key not in speeds:

@@ -1,6 +1,7 @@
 """A grid of runs -> the results table: runs what is missing in parallel workers, reads what is there."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -95,12 +97,15 @@ def table(jobs: Iterable[Job]) -> Any:
         for evaluation in job.evaluations:
             if (file := cached(run, evaluation)).exists():
                 rows += [base | row for row in json.loads(file.read_text())]
-        seconds = sum(row["seconds"] for row in run.timing())
-        rows.append(
-            base
-            | {"epoch": job.config.optimisation.epochs, "dataset": job.config.data, "layer": "", "split": "train"}
-            | {"protocol": "wall clock of pre-training on this machine", "measure": "seconds", "value": seconds}
-        )
+        clock = run.timing()
+        cost = {
+            "seconds": sum(row["seconds"] for row in clock),
+            "seconds_per_epoch": median(row["seconds"] for row in clock) if clock else 0.0,
+            "images_per_s": median(row["images_per_s"] for row in clock) if clock else math.nan,
+        } | {name: clock[-1][name] for name in ("passes", "passes_without_gradient") if clock and name in clock[-1]}
+        base |= {"epoch": job.config.optimisation.epochs, "dataset": job.config.data, "layer": "", "split": "train"}
+        protocol = "pre-training on this machine, validation included; passes of whole images for each training image"
+        rows += [base | {"protocol": protocol, "measure": name, "value": value} for name, value in cost.items()]
     return pandas.DataFrame(rows, columns=COLUMNS)
 
 

@@ -1,13 +1,33 @@
 """The pre-training methods, one idea per file.
 
 A method owns its modules and offers what the training loop needs: ``views`` (the augmentations of an image it wants),
-``loss(batch)`` -> (scalar, logs), ``after_step()``, ``layers(images)`` for whoever measures features, and ``state_dict``
-with everything that must survive a restart.
+``loss(batch)`` -> (scalar, logs), ``after_step(batch)``, ``layers(images)`` for whoever measures features, and
+``state_dict`` with everything that must survive a restart.
 """
 
 from studylib.methods.batch import Batch
+from studylib.methods.byol import Byol
+from studylib.methods.contrastive import Contrastive
 from studylib.methods.cross_entropy import CrossEntropy
+from studylib.methods.dino import Dino
+from studylib.methods.look import Look
+from studylib.methods.method import Method
+from studylib.methods.moco import MoCo
+from studylib.methods.trex import TRex
 
-METHODS = {"sl": CrossEntropy, "sl_mlp": CrossEntropy}
+METHODS: dict[str, type[Method]] = {
+    "sl": CrossEntropy,
+    "sl_mlp": CrossEntropy,
+    "look": Look,
+    "trex": TRex,
+    "trex_star": TRex,
+    "trex_plain": TRex,
+    "supcon": Contrastive,
+    "simclr": Contrastive,
+    "moco_v1": MoCo,
+    "moco_v2": MoCo,
+    "byol": Byol,
+    "dino": Dino,
+}
 
-__all__ = ["METHODS", "Batch", "CrossEntropy"]
+__all__ = ["METHODS", "Batch", "Method"]

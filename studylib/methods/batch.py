@@ -13,3 +13,5 @@ class Batch:
     """(B,) class of each image"""
     ids: Tensor
     """(B,) row of each image in the training set"""
+    progress: float = 0.0
+    """share of the training steps that are done, in [0, 1)"""

@@ -1,4 +1,4 @@
-"""The training loop, whole and in one place.
+"""The training loop, whole and in one place, for one process or several under ``torchrun``.
 
 Nothing random is carried from step to step: the order of an epoch and the augmentation of a step are drawn from
 generators seeded by (seed, purpose, number). A run killed anywhere therefore goes on from its last checkpoint exactly as
@@ -6,6 +6,7 @@ if it had never stopped.
 """
 
 import math
+import os
 import signal
 import sys
 import threading
@@ -19,13 +20,14 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from studylib import neighbours
+from studylib import distributed, neighbours
 from studylib.config import Optimisation, RunConfig
 from studylib.data import ImageSet, load
 from studylib.data.augment import augment
 from studylib.errors import RESUME_EXIT, InputError, RunError
 from studylib.methods import METHODS, Batch
 from studylib.training import checkpoint
+from studylib.training.passes import EncoderPasses
 from studylib.training.record import Run
 
 DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first step's is not learning
@@ -53,25 +55,34 @@ def train(
     run = Run(config)
     if run.done:
         return run.folder
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with run.locked(say), stop_requested() as stop:
-        if not run.done:
-            _train(run, load(config.data), device, save_every_s, say, stop)
+    if device is None:
+        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
+    device = torch.device(device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    with distributed.group(device), stop_requested() as stop:
+        if distributed.rank() > 0:  # the first process holds the run's folder and writes
+            _train(run, load(config.data), device, save_every_s, str, stop)
+            return run.folder
+        with run.locked(say):
+            if not run.done:
+                _train(run, load(config.data), device, save_every_s, say, stop)
     return run.folder
 
 
 def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float, say: Callable, stop: threading.Event) -> None:
     config, settings, train_set = run.config, run.config.optimisation, images.train
     steps = len(train_set.labels) // settings.batch  # the last, smaller batch of an epoch is left out
-    if steps == 0:
-        raise InputError(
-            "optimisation.batch", settings.batch, f"{config.data} has only {len(train_set.labels)} training images"
-        )
+    refuse_unfit(config, images, steps)
+    share = settings.batch // distributed.size()
+    own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
     pixels, labels = train_set.images.to(device), train_set.labels.to(device)
     torch.manual_seed(seed_of(config.seed, INITIALISATION, 0))
     method = METHODS[config.method](config, images.num_classes, *channel_statistics(pixels)).to(device)
-    method.to(memory_format=torch.channels_last)
+    method = distributed.synchronise(method.to(memory_format=torch.channels_last), device)
+    loss_of = distributed.averaging(method, device)
     optimiser = sgd(method, settings)
+    passes = EncoderPasses(method)
     state = {"epoch": 0, "step": 0, "first_loss": None, "totals": {}, "metrics": [], "timing": []}
     if run.checkpoint.exists():
         state = checkpoint.load(run.checkpoint, device)
@@ -79,9 +90,14 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
         optimiser.load_state_dict(state.pop("optimiser"))
     if run.data_sha256 not in (None, images.checksum):
         raise InputError("data", config.data, f"is not what {config.name} was begun on; move {run.folder} away to train anew")
-    run.begin({"device": device_name(device), "threads": torch.get_num_threads(), "data_sha256": images.checksum})
+    first_process = distributed.rank() == 0
+    if first_process:
+        run.begin(
+            {"device": device_name(device), "processes": distributed.size(), "threads": torch.get_num_threads()}
+            | {"data_sha256": images.checksum}
+        )
     kept = snapshot_epochs(settings.epochs, config.monitor.snapshots)
-    if 0 in kept and state["epoch"] == state["step"] == 0:
+    if first_process and 0 in kept and state["epoch"] == state["step"] == 0:
         keep(run, 0, method, images)
 
     generator = torch.Generator(device)
@@ -90,49 +106,70 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed_of(config.seed, ORDER, epoch)))
         method.train()
         started, first = time.monotonic(), state["step"]
+        passes.reset()
         for step in range(first, steps):
             number = epoch * steps + step
-            rows = order[step * settings.batch : (step + 1) * settings.batch].to(device)
-            generator.manual_seed(seed_of(config.seed, AUGMENTATION, number))
+            rows = order[step * settings.batch : (step + 1) * settings.batch][own].to(device)
+            generator.manual_seed(seed_of(config.seed, AUGMENTATION, number * distributed.size() + distributed.rank()))
             views = [channels_last(augment(pixels[rows], view, generator)) for view in method.views]
+            batch = Batch(views, labels[rows], rows, number / (settings.epochs * steps))
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(number, steps, settings)
             with autocast(device, settings.precision):
-                loss, logs = method.loss(Batch(views, labels[rows], rows))
+                loss, logs = loss_of(batch)
             optimiser.zero_grad()
             loss.backward()
             optimiser.step()
-            method.after_step()
+            with autocast(device, settings.precision):
+                method.after_step(batch)
             for name, value in {"loss": loss.detach(), **logs}.items():
-                state["totals"][name] = state["totals"].get(name, 0) + value.double()
+                state["totals"][name] = state["totals"].get(name, 0) + distributed.mean(value.double())
             state["step"] = step + 1
             if state["first_loss"] is None:
-                state["first_loss"] = float(loss.detach())
-            due = stop.is_set() or time.monotonic() - last_save >= save_every_s
-            if due or device.type == "cpu" or step % 100 == 0:  # reading the loss makes a GPU wait
+                state["first_loss"] = float(state["totals"]["loss"])
+            stopping, due = distributed.any_of(stop.is_set(), time.monotonic() - last_save >= save_every_s)
+            if stopping or due or device.type == "cpu" or step % 100 == 0:  # reading the loss makes a GPU wait
                 refuse_divergence(state, settings)
-            if due:
+            if stopping or due:
                 save(run, method, optimiser, state)
                 last_save = time.monotonic()
-            if stop.is_set():
+            if stopping:
                 say(f"{config.name}: saved in epoch {epoch + 1} after step {step + 1} of {steps}; call again to go on")
                 sys.exit(RESUME_EXIT)
 
         refuse_divergence(state, settings)
-        speed = (steps - first) * settings.batch / (time.monotonic() - started)
+        images_seen, seconds = (steps - first) * settings.batch, time.monotonic() - started
+        clock = {"epoch": epoch + 1, "images_per_s": images_seen / seconds} | passes.per_image(pixels, (steps - first) * share)
         row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": optimiser.param_groups[0]["lr"]}
         row |= {name: float(total) / steps for name, total in state["totals"].items()}
         if config.monitor.every and ((epoch + 1) % config.monitor.every == 0 or epoch + 1 == settings.epochs):
             row["knn_top1"] = upstream_accuracy(method, images, config, device)
         state["metrics"].append(row)
-        state["timing"].append({"epoch": epoch + 1, "seconds": time.monotonic() - started, "images_per_s": speed})
+        state["timing"].append(clock | {"seconds": time.monotonic() - started})
         state |= {"epoch": epoch + 1, "step": 0, "totals": {}}
-        if epoch + 1 in kept:
+        if first_process and epoch + 1 in kept:
             keep(run, epoch + 1, method, images)
         save(run, method, optimiser, state)
         last_save = time.monotonic()
         say(line(config, row, state["timing"][-1]))
-    run.finish()
+    if first_process:
+        run.finish()
+
+
+def refuse_unfit(config: RunConfig, images: ImageSet, steps: int) -> None:
+    """Raise an `InputError` where settings and data do not fit together."""
+    settings, side = config.optimisation, images.images.shape[-1]
+    if steps == 0:
+        count = len(images.train.labels)
+        raise InputError("optimisation.batch", settings.batch, f"{config.data} has only {count} training images")
+    if settings.batch % distributed.size():
+        raise InputError("optimisation.batch", settings.batch, f"must be a multiple of the {distributed.size()} processes")
+    for name, size in (
+        ("augmentation.size", config.augmentation.size),
+        ("multi_crop.local_size", config.multi_crop.local_size),
+    ):
+        if size > side:
+            raise InputError(name, size, f"is larger than the {side} px images of {config.data}")
 
 
 def keep(run: Run, epoch: int, method: nn.Module, images: ImageSet) -> None:
@@ -142,7 +179,9 @@ def keep(run: Run, epoch: int, method: nn.Module, images: ImageSet) -> None:
 
 
 def save(run: Run, method: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
-    """Write the checkpoint, then the tables it holds."""
+    """Write the checkpoint, then the tables it holds; the first process does it for all."""
+    if distributed.rank() > 0:
+        return
     checkpoint.save(run.checkpoint, {**state, "method": method.state_dict(), "optimiser": optimiser.state_dict()})
     run.write_rows(state["metrics"], state["timing"])
 

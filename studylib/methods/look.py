@@ -1,0 +1,96 @@
+"""LOOK, our reconstruction: an image must share its class with most of its k nearest neighbours.
+
+    s_ij = z_i · v_j,  N_k(i) = the k largest s_ij among the bank's keys that are not of image i itself,
+    L = -(1/A) Σ_i log [ Σ_{j in N_k(i), y_j = y_i} exp(s_ij/τ) / Σ_{j in N_k(i)} exp(s_ij/τ) ]
+
+z: unit-norm projections of all views, with gradient; v: unit-norm projections by the moving average, in a bank, without.
+Source: the idea (weighted kNN, leave-one-out) arXiv 2110.06014; the form and every value are ours (papers.md 1.2). With
+k = the bank's length it is soft-neighbour NCA (SNCA, microsoft/snca.pytorch).
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from studylib.config import RunConfig
+from studylib.methods.bank import Bank
+from studylib.methods.batch import Batch
+from studylib.methods.ema import Average
+from studylib.methods.method import Method, similarities
+
+
+class Look(Method):
+    """``look``."""
+
+    def __init__(self, config: RunConfig, classes: int, mean: Tensor, std: Tensor):
+        """``classes``: C; ``mean``, ``std`` (3,) of the training images in [0, 1]."""
+        super().__init__(config, mean, std)
+        self.average = Average(self, config.ema)
+        self.bank = Bank(config.bank, self.outputs, classes)
+        self.classifier = nn.Linear(self.outputs, classes) if config.look.start == "warmup" else None
+
+    def started(self, progress: float) -> float:
+        """Share of the start that is over, in [0, 1]."""
+        return min(1.0, progress / self.config.look.start_share)
+
+    def k(self, progress: float) -> int:
+        """Neighbours that decide now; ``falling``: from the bank's length Q linearly to k."""
+        k = self.config.look.k
+        return (
+            round(len(self.bank) + (k - len(self.bank)) * self.started(progress)) if self.config.look.start == "falling" else k
+        )
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Leave-one-out loss of all views; in the log k, and the share (%) of views without a neighbour of their class."""
+        z, views = self.project(batch.views), len(batch.views)
+        labels, ids, k = batch.labels.repeat(views), batch.ids.repeat(views), self.k(batch.progress)
+        options = {"k": k, "temperature": self.config.temperature, "no_positive": self.config.look.no_positive}
+        losses, counted = leave_one_out(z, labels, ids, *self.bank.content(), **options)
+        loss = losses.mean()
+        if self.config.look.start == "warmup" and self.started(batch.progress) < 1:
+            loss = functional.cross_entropy(self.classifier(z), labels)
+        elif self.config.look.start == "filled" and self.bank.filled < len(self.bank):
+            loss = loss * 0
+        return loss, {"k": loss.new_tensor(k), "no_positive": 100 * (~counted).float().mean()}
+
+    def after_step(self, batch: Batch) -> None:
+        """The average follows, and its keys of the first crop enter the bank."""
+        momentum = self.average.momentum(batch.progress)
+        if self.config.look.start == "ramp":
+            momentum *= self.started(batch.progress)
+        self.average.follow(self, momentum)
+        self.bank.push(functional.normalize(self.average.project(batch.views[:1]), dim=1), batch.labels, batch.ids)
+
+
+def leave_one_out(
+    z: Tensor,
+    labels: Tensor,
+    ids: Tensor,
+    keys: Tensor,
+    key_labels: Tensor,
+    key_ids: Tensor,
+    *,
+    k: int,
+    temperature: float,
+    no_positive: str = "skip",
+) -> tuple[Tensor, Tensor]:
+    """Losses (A,) of anchors z (A, p) with their labels and ids among keys (F, p) with theirs, and which of them count.
+
+    Keys with the anchor's id are left out. Where fewer than k are left, all of them decide. An anchor without a neighbour of
+    its class has loss 0 and no gradient (``skip``), or the nearest key of its class joins its neighbours (``nearest``).
+    """
+    similarity = similarities(z, keys) / temperature
+    similarity = similarity.masked_fill(ids[:, None] == key_ids, -math.inf)
+    near, rows = similarity.topk(min(k, len(keys)), dim=1)
+    same = key_labels[rows] == labels[:, None]
+    if no_positive == "nearest" and len(keys):
+        best = similarity.masked_fill(key_labels != labels[:, None], -math.inf).amax(1, keepdim=True)
+        lacking = ~(same & near.isfinite()).any(1, keepdim=True)
+        near = torch.cat((near, best.masked_fill(~lacking, -math.inf)), dim=1)
+        same = torch.cat((same, lacking), dim=1)
+    own = near.masked_fill(~same, -math.inf)
+    counted = own.isfinite().any(1)
+    near, own = (values.masked_fill(~counted[:, None], 0.0) for values in (near, own))
+    return near.logsumexp(1) - own.logsumexp(1) if len(keys) else 0 * z.sum(1), counted

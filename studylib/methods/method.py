@@ -1,0 +1,83 @@
+"""What all methods share: an encoder, perhaps a projector, the crops they ask for, and cosine similarities."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from studylib.config import MultiCrop, RunConfig
+from studylib.data.augment import Augmentation
+from studylib.methods.batch import Batch
+from studylib.models.encoder import Encoder, Normalise
+from studylib.models.projector import Projector
+
+
+class Method(nn.Module):
+    """Encoder f, projector h (or none), and how they are read; a method adds ``loss`` and perhaps ``after_step``."""
+
+    def __init__(self, config: RunConfig, mean: Tensor, std: Tensor):
+        """``mean``, ``std`` (3,) of the training images in [0, 1]."""
+        super().__init__()
+        self.config = config
+        self.normalise = Normalise(mean, std)
+        self.encoder = Encoder(config.encoder)
+        self.projector = Projector(config.projector, self.encoder.features) if config.projector.exists else None
+        self.outputs = self.projector.outputs if self.projector else self.encoder.features
+        """p, the width of what the loss sees"""
+
+    @property
+    def views(self) -> list[Augmentation]:
+        """The augmentations of an image that the method wants, global crops first."""
+        return crops(self.config.augmentation, self.config.multi_crop)
+
+    def layers(self, images: Tensor) -> dict[str, Tensor]:
+        """Features of images (B, 3, H, W) in [0, 1]: ``stage1`` to ``stage5``, then those of the projector."""
+        named = self.encoder.stages(self.normalise(images))
+        return named | (self.projector.layers(named["stage5"]) if self.projector else {})
+
+    def project(self, views: Sequence[Tensor]) -> Tensor:
+        """h(f(x)) of M views (B, 3, H, W), one after the other: (M B, p)."""
+        features = encode(lambda images: self.encoder(self.normalise(images)), views)
+        return self.projector(features) if self.projector else features
+
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scalar loss of a batch, and values for the log."""
+        raise NotImplementedError
+
+    def after_step(self, batch: Batch) -> None:
+        """What follows the optimiser's step: nothing, unless there is a memory or a second network."""
+
+
+def crops(augmentation: Augmentation, multi_crop: MultiCrop) -> list[Augmentation]:
+    """The global and then the local crops of an image; only global ones are solarised (t-ReX, code:multi_crop.py)."""
+    local = replace(
+        augmentation,
+        size=multi_crop.local_size,
+        crop_scale=multi_crop.local_scale,
+        blur=multi_crop.local_blur,
+        solarise=0.0,
+    )
+    return [augmentation] * multi_crop.global_crops + [local] * multi_crop.local_crops
+
+
+def encode(encoder: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> Tensor:
+    """Features (M B, d) of M views, in their order; ``encoder`` runs once for each resolution.
+
+    Batch norm therefore sees the crops of one resolution together, and those of another apart (t-ReX, papers.md 3.1).
+    """
+    features: list[Tensor | None] = [None] * len(views)
+    for side in dict.fromkeys(view.shape[-1] for view in views):
+        places = [place for place, view in enumerate(views) if view.shape[-1] == side]
+        together = encoder(torch.cat([views[place] for place in places]))
+        for place, part in zip(places, together.chunk(len(places)), strict=True):
+            features[place] = part
+    return torch.cat(features)
+
+
+def similarities(rows: Tensor, others: Tensor) -> Tensor:
+    """Cosine similarities (A, N) of rows (A, p) and others (N, p), in float32 or better; a zero vector has 0 with all."""
+    with torch.autocast(rows.device.type, enabled=False):
+        rows, others = (values if values.dtype == torch.float64 else values.float() for values in (rows, others))
+        return functional.normalize(rows, dim=1) @ functional.normalize(others, dim=1).T
