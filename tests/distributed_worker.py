@@ -1,0 +1,51 @@
+"""One of two processes of ``test_distributed``: the loss, gradients and memory of every method on half a batch.
+
+Usage: python distributed_worker.py FOLDER; RANK, WORLD_SIZE and a rendezvous are set as ``torchrun`` does.
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from studylib import distributed
+from studylib.config import resolve
+from studylib.methods import METHODS, Batch
+
+COUNT = 8  # images of the whole batch
+
+
+def steps(method: str, device: str = "cpu") -> dict:
+    """Losses, gradients and the state after two steps of ``method``, in float64, on this process's share of the batch."""
+    settings = resolve("smoke", method, 0)
+    torch.manual_seed(0)
+    model = METHODS[method](settings, 4, torch.full((3,), 0.5), torch.full((3,), 0.25)).double()
+    model = distributed.synchronise(model, torch.device(device)).train()
+    loss_of = distributed.averaging(model, torch.device(device))
+    share = COUNT // distributed.size()
+    own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
+    generator = torch.Generator().manual_seed(5)
+    losses, gradients = [], []
+    for step in range(3):
+        views = [torch.rand(COUNT, 3, view.size or 24, view.size or 24, generator=generator).double() for view in model.views]
+        labels, ids = torch.arange(COUNT) % 3, torch.arange(COUNT) + COUNT * step
+        batch = Batch([view[own] for view in views], labels[own], ids[own], step / 3)
+        loss, _ = loss_of(batch)
+        model.zero_grad()
+        loss.backward()
+        losses.append(distributed.mean(loss.detach()))
+        trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+        gradients.append({name: parameter.grad.clone() for name, parameter in trained.items() if parameter.grad is not None})
+        with torch.no_grad():
+            for parameter in trained.values():
+                if parameter.grad is not None:
+                    parameter.sub_(parameter.grad, alpha=0.05)
+        model.after_step(batch)
+    return {"losses": torch.stack(losses), "gradients": gradients, "state": model.state_dict()}
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with distributed.group(torch.device("cpu")):
+        for name in METHODS:
+            torch.save(steps(name), Path(sys.argv[1]) / f"{name}-{distributed.rank()}.pt")
