@@ -106,6 +106,27 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) ->
 
 
 @studylib.command()
+@click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--epoch", type=int, metavar="N", help="Weights after N epochs [the last]")
+def export(folder: Path, file: Path, epoch: int | None) -> None:
+    """Write the encoder of RUN (a run's folder) to FILE as a state dict with torchvision's names.
+
+    It loads into torchvision's ResNet of the same width and stem with load_state_dict(..., strict=False): only fc is
+    missing. Mean and deviation for normalising images are printed.
+
+    \b
+    Example:
+      studylib export runs/sl_mlp-67ca854ad7 encoder.pth
+    """
+    from studylib.training.export import export_encoder
+
+    mean, std = export_encoder(folder, file, epoch)
+    shown = [" ".join(f"{value:.4f}" for value in values) for values in (mean, std)]
+    print(f"{file}  normalise images in [0, 1] by mean {shown[0]}  std {shown[1]}")
+
+
+@studylib.command()
 @click.argument("notebook", type=click.Path(path_type=Path))
 @scale_option()
 @click.option("-p", "parameters", metavar="NAME=VALUE", multiple=True, help="Set a parameter of the notebook; repeatable.")

@@ -1,12 +1,15 @@
 """Settings: what is refused and how it is said, run ids, scales."""
 
 import dataclasses
+import functools
 
 import pytest
+import torch
 
 from studylib import config
 from studylib.config import coerce, from_dict, resolve, to_dict
 from studylib.errors import InputError
+from studylib.models.projector import Projector
 
 
 @pytest.mark.parametrize(
@@ -33,6 +36,47 @@ def test_wrong_settings_are_refused_by_name_value_and_fix(overrides, says):
         resolve("quick", "sl", 0, overrides)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("method", "overrides", "says"),
+    [
+        ("look", {"look.k": 5000}, "look.k=5000: is more than bank.length="),
+        ("look", {"look.k": 0}, "look.k=0: must be at least 1"),
+        ("look", {"look.start": "cold"}, "look.start='cold': unknown; valid: falling"),
+        ("look", {"bank.length": 100}, "bank.length=100: must hold at least one batch of"),
+        ("trex", {"bank.length": 3}, "bank.length=3: must hold at least one batch of"),
+        ("moco_v2", {"bank.length": 3}, "bank.length=3: must hold at least one batch of"),
+        ("trex", {"optimisation.batch": 1}, "optimisation.batch=1: must be at least 2"),
+        ("trex", {"multi_crop.local_size": 0}, "multi_crop.local_size=0: must be positive with local crops"),
+        ("sl", {"multi_crop.local_size": 16}, "multi_crop.local_size=16: must be positive with local crops, and 0 without"),
+        ("trex", {"multi_crop.local_scale": [0.5, 1.5]}, "must be two shares in (0, 1]"),
+        ("trex", {"ema.momentum": 1}, "ema.momentum=1.0: must be in [0, 1)"),
+        ("trex", {"ema.buffers": "none"}, "ema.buffers='none': unknown; did you mean 'own'?"),
+        ("trex", {"temperature": 0}, "temperature=0.0: must be positive"),
+        ("trex", {"look.k": 7}, "trex does not use it; its own settings are bank, ema, temperature, multi_crop"),
+        ("sl", {"temperature": 0.2}, "sl does not use it; its own settings are cross_entropy, multi_crop"),
+        ("trex_plain", {"bank.length": 4096}, "trex_plain does not use it"),
+        ("supcon", {"multi_crop.global_crops": 1}, "supcon compares views: at least 2"),
+        ("simclr", {"multi_crop.global_crops": 1}, "simclr compares views: at least 2"),
+        ("byol", {"multi_crop.global_crops": 3}, "byol compares two views: must be 2"),
+        ("moco_v1", {"multi_crop.local_crops": 2, "multi_crop.local_size": 16}, "moco_v1 uses none: must be 0"),
+    ],
+)
+def test_settings_that_do_not_fit_the_method_are_refused(method, overrides, says):
+    with pytest.raises(InputError) as caught:
+        resolve("quick", method, 0, overrides)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_projector_of_depth_0_has_no_batch_norm_to_have():
+    """``projector.batch_norm`` belongs to hidden blocks: a linear bottleneck alone has none, whatever it says."""
+    for batch_norm in (True, False):
+        resolved = resolve("quick", "trex", 0, {"projector.hidden_layers": 0, "projector.batch_norm": batch_norm})
+        layers = list(Projector(resolved.projector, 128).modules())
+        assert not [layer for layer in layers if isinstance(layer, torch.nn.BatchNorm1d)]
+        assert sum(isinstance(layer, torch.nn.Linear) for layer in layers) == 1
 
 
 def test_unknown_scale_and_method_name_the_nearest():
@@ -79,19 +123,32 @@ def test_every_scale_resolves_for_every_method_and_survives_json():
 
 
 def test_id_depends_on_every_setting():
-    base = resolve("quick", "sl_mlp")
-    ids = {base.id, resolve("quick", "sl_mlp", 1).id, resolve("quick", "sl").id}
-    changes = {
-        name: {int: 7, float: 0.123, bool: None, str: None}.get(kind)
-        for name, kind in config.field_names().items()
-        if kind in (int, float)
-    }
-    changes |= {"encoder.arch": "resnet18", "encoder.stem": "conv3", "projector.activation": "gelu", "projector.bias": False}
-    changes |= {"augmentation.crop_scale": [0.2, 0.9], "data": "digits", "monitor.snapshots": "final"}
-    changes.pop("seed")
-    for name, value in changes.items():
-        ids.add(resolve("quick", "sl_mlp", 0, {name: value}).id)
-    assert len(ids) == 3 + len(changes)
+    """Each setting of some method that uses it."""
+    texts = {"encoder.arch": "resnet18", "encoder.stem": "conv3", "projector.activation": "none", "data": "digits"}
+    texts |= {"monitor.snapshots": "final", "optimisation.precision": "float32", "ema.buffers": "average"}
+    texts |= {"bank.start": "random", "bank.tail": "drop", "look.no_positive": "nearest", "look.start": "fixed"}
+    special = {"augmentation": 0.123, "ema.momentum": 0.5, "ema.ramp": None, "multi_crop.global_crops": 3, "look.k": 7}
+    special |= {"optimisation.batch": 77, "bank.length": 700, "augmentation.size": 16}
+    special |= {"multi_crop.local_crops": 3, "multi_crop.local_size": 12}
+    seen = 0
+    for name, kind in config.field_names().items():
+        if name in ("method", "seed"):
+            continue
+        group = name.split(".")[0]
+        methods = [method for method, used in config.METHODS.items() if group in used] or ["trex"]
+        method = "trex" if "trex" in methods else methods[0]
+        base = resolve("quick", method)
+        present = functools.reduce(getattr, name.split("."), base)
+        new = special.get(name) or texts.get(name)
+        if new is None:
+            new = {int: 7, float: 0.123, bool: not present}.get(kind, [0.2, 0.9])
+        given = {name: new}
+        changed = resolve("quick", method, 0, given)
+        assert functools.reduce(getattr, name.split("."), changed) != present, name
+        assert changed.id != base.id, name
+        assert changed.id != resolve("quick", method, 1, given).id
+        seen += 1
+    assert seen > 40
 
 
 def test_a_setting_at_its_default_does_not_enter_the_id():

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 
 from studylib import training
+from studylib.cli import main
 from studylib.config import RunConfig, resolve, to_dict
 from studylib.errors import InputError, RunError
 from studylib.methods import METHODS, Batch
@@ -253,3 +255,63 @@ def test_a_damaged_or_executable_checkpoint_is_refused(tmp_path):
         with pytest.raises(RunError, match=name):
             checkpoint.load(tmp_path / name)
     assert not (tmp_path / "executed").exists()
+
+
+def test_exported_encoder_loads_into_torchvision_with_every_key_accounted_for(runs, tmp_path, capsys):
+    """Width 64 and the 7x7 stem are torchvision's; only ``fc`` is missing, and the features are the same."""
+    sizes = {"encoder__arch": "resnet18", "encoder__width": 64, "encoder__stem": "conv7"}
+    config = smoke("trex", optimisation__epochs=0, **sizes)
+    folder = train(config, say=str)
+    assert main(["export", str(folder), str(tmp_path / "encoder.pth")]) == 0
+    state = torch.load(tmp_path / "encoder.pth", weights_only=True)
+    network = torchvision.models.resnet18()
+    missing, unexpected = network.load_state_dict(state, strict=False)
+    assert set(missing) == {"fc.weight", "fc.bias"}
+    assert unexpected == []
+    network.fc = torch.nn.Identity()
+    ours = METHODS["trex"](config, 36, torch.zeros(3), torch.ones(3))
+    ours.load_state_dict(final(config))
+    ours.encoder.load_state_dict(state)
+    images = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(network.eval()(images), ours.eval().encoder(images))
+    assert "mean" in capsys.readouterr().out
+
+
+def test_export_of_what_is_not_there_is_refused(runs, tmp_path, capsys):
+    assert main(["export", str(tmp_path), "x.pth"]) == 2
+    assert "it has no config.json" in capsys.readouterr().err
+    folder = train(smoke("sl"), say=str)
+    assert main(["export", str(folder), str(tmp_path / "x.pth"), "--epoch", "7"]) == 2
+    assert "kept epochs: 0, 1, 2" in capsys.readouterr().err
+
+
+def test_encoder_passes_are_counted_per_image(runs):
+    """t-ReX at ``smoke``: a global crop and two of half the side, and the average's pass without gradient."""
+    for method, passes, without in (
+        ("sl", 1, 0),
+        ("trex", 1.5, 1),
+        ("look", 1, 1),
+        ("simclr", 2, 0),
+        ("moco_v2", 1, 1),
+        ("byol", 2, 2),
+    ):
+        config = smoke(method)
+        train(config, say=str)
+        assert [(row["passes"], row["passes_without_gradient"]) for row in Run(config).timing()] == [(passes, without)] * 2
+
+
+def test_crops_larger_than_the_image_are_refused(runs):
+    with pytest.raises(InputError, match="multi_crop.local_size=33: is larger than the 32 px images of glyphs/few"):
+        train(smoke("trex", multi_crop__local_size=33), say=str)
+    with pytest.raises(InputError, match="augmentation.size=40: is larger than the 32 px"):
+        train(smoke("sl", augmentation__size=40), say=str)
+    assert not Run(smoke("sl", augmentation__size=40)).metrics()
+
+
+@pytest.mark.parametrize("start", ["falling", "warmup", "ramp", "filled", "fixed"])
+@pytest.mark.parametrize("k", [2, 128])
+def test_look_with_k_beyond_what_is_filled_trains(runs, start, k):
+    """A bank of 128 is filled after two batches of 64; until then fewer than k neighbours decide."""
+    config = smoke("look", look__start=start, look__k=k)
+    train(config, say=str)
+    assert all(math.isfinite(row["loss"]) for row in Run(config).metrics())
