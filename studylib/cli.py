@@ -173,16 +173,29 @@ def reproduce(scale: str, only: tuple[str, ...], publish: bool, more: tuple[str,
 
 @studylib.command()
 @scale_option(default="quick", show_default=True)
-def plan(scale: str) -> None:
-    """Show the runs of a scale: which are missing, and what they cost.
+@click.argument("names", metavar="[GRID]...", nargs=-1)
+def plan(scale: str, names: tuple[str, ...]) -> None:
+    """Show what a scale's grids of runs still cost; with names of grids, each of their runs.
+
+    Minutes are those of one worker; a study runs one per GPU or core.
 
     \b
-    Example:
+    Examples:
       studylib plan --scale small
+      studylib plan look_starts trex_buildup
     """
     from studylib import grids
 
-    print(grids.plan(scale).to_string(index=False))
+    runs = grids.plan(scale, names)
+    if names:
+        print(runs.to_string(index=False) if len(runs) else f"no runs at scale {scale}")
+        return
+    rows = []
+    for grid in grids.GRIDS:
+        part = runs[runs.grid == grid]
+        trained = int((part.images == 0).sum())
+        rows.append({"grid": grid, "runs": len(part), "trained": trained, "minutes": round(float(part.minutes.sum()), 1)})
+    print(table([*rows, {"grid": "all", **{name: round(sum(row[name] for row in rows), 1) for name in list(rows[0])[1:]}}]))
 
 
 @studylib.group(no_args_is_help=True)

@@ -1,19 +1,23 @@
 """The named grids of the study: which runs a notebook needs and what is evaluated of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 from studylib.bench.loop import bare_speed
-from studylib.config import resolve, scale
+from studylib.config import METHODS, resolve, scale
 from studylib.data import load
+from studylib.errors import choose
 from studylib.evaluate import Evaluation
 from studylib.models import STAGES
 from studylib.study import Job
 from studylib.training import Run
 from studylib.training.loop import snapshot_epochs
+from studylib.transfer import LinearPath
 
+UPSTREAM = LinearPath(C_low=1e-4, C_high=1e2, values=7)
+"""ours: all pre-training images are too many for C above this to converge in reasonable time, and none was ever chosen there"""
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
 
@@ -54,15 +58,44 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     return jobs
 
 
+def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """Every method at the same budget, on the pre-training classes and on the whole transfer suite; random weights with it."""
+    content = scale(scale_name)
+    others = tuple(Evaluation(dataset=name, measures=False) for name in (*content["unseen"], *content["domains"]))
+    upstream = Evaluation(dataset=content["upstream"], linear=UPSTREAM)
+    start = tuple(replace(evaluation, epoch=0) for evaluation in (upstream, *others))
+    jobs = []
+    for method, seed in product(METHODS, range(seeds or content["seeds"])):
+        evaluations = (upstream, *others, *(start if method == "sl" else ()))
+        config = resolve(scale_name, method, seed, overrides)
+        jobs.append(Job(scale=scale_name, variant=method, config=config, evaluations=evaluations))
+    return jobs
+
+
+def ablation(
+    scale_name: str, rows: dict[str, tuple[str, dict[str, Any]]], seeds: int | None, overrides: dict[str, Any] | None
+) -> list[Job]:
+    """Jobs for ``rows``: variant -> (method, its settings), evaluated upstream by kNN and on the unseen classes.
+
+    ``seeds``: by default the scale's number for ablations; 0 leaves the grid out.
+    """
+    content = scale(scale_name)
+    evaluations = tuple(Evaluation(dataset=name, measures=False) for name in content["unseen"])
+    jobs = []
+    for variant, (method, settings) in rows.items():
+        for seed in range(content["ablation_seeds"] if seeds is None else seeds):
+            config = resolve(scale_name, method, seed, (overrides or {}) | settings)
+            jobs.append(Job(scale=scale_name, variant=variant, config=config, evaluations=evaluations))
+    return jobs
+
+
 def components(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The projector with its linear layers, batch norm and ReLU on and off: claim S11, papers.md 2.8.
 
     The corner with nothing is ``sl``, the corner with everything ``sl_mlp``. ReLU alone changes nothing: pooled features of
-    a ResNet are not negative; it is left out. ``seeds``: by default the scale's number for ablations.
+    a ResNet are not negative; it is left out.
     """
-    content = scale(scale_name)
-    evaluations = tuple(Evaluation(dataset=name) for name in content["unseen"])
-    jobs = []
+    rows = {}
     for linear, norm, relu in product((False, True), repeat=3):
         if (linear, norm, relu) == (False, False, True):
             continue
@@ -72,31 +105,119 @@ def components(scale_name: str, seeds: int | None = None, overrides: dict[str, A
             "projector.batch_norm": norm,
             "projector.activation": "relu" if relu else "none",
         } | ({} if linear else {"projector.out": 0})
-        for seed in range(content["ablation_seeds"] if seeds is None else seeds):
-            given = (overrides or {}) | (settings if parts else {})
-            config = resolve(scale_name, "sl_mlp" if parts else "sl", seed, given)
-            jobs.append(Job(scale=scale_name, variant="+".join(parts) or "none", config=config, evaluations=evaluations))
-    return jobs
+        rows["+".join(parts) or "none"] = ("sl_mlp", settings) if parts else ("sl", {})
+    return ablation(scale_name, rows, seeds, overrides)
 
 
-GRIDS: dict[str, Callable[..., list[Job]]] = {"comparison": comparison, "components": components}
+def projector(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """SL-MLP's projector: depth 0 to 3, and at each depth one change of width, bottleneck, input l2 and batch norm."""
+    width, out = (getattr(resolve(scale_name, "sl_mlp").projector, name) for name in ("width", "out"))
+    changes = {
+        "": {},
+        f", width {width // 4}": {"projector.width": width // 4},
+        f", bottleneck {out // 4}": {"projector.out": out // 4},
+        ", input l2": {"projector.input_l2": True},
+        ", no batch norm": {"projector.batch_norm": False},
+    }
+    rows = {}
+    for depth, (name, change) in product(range(4), changes.items()):
+        if depth or not change.keys() & {"projector.width", "projector.batch_norm"}:  # those of hidden blocks only
+            rows[f"depth {depth}{name}"] = ("sl_mlp", {"projector.hidden_layers": depth} | change)
+    return ablation(scale_name, rows, seeds, overrides)
 
 
-def plan(scale_name: str) -> Any:
-    """A pandas DataFrame with a row for each run of the named grids at a scale: its state and what it still costs.
+NO_PROJECTOR = {"projector.hidden_layers": 0, "projector.out": 0}
 
-    ``minutes`` is for one worker, from the images/s that this machine reached before with the same encoder, or else from a
-    few steps made now. Runs that two grids share are counted once.
+
+def with_and_without(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """Every method with its projector and without: claim S5. For SL, with is SL-MLP."""
+    rows = {"sl off": ("sl", {}), "sl on": ("sl_mlp", {})}
+    for method in [method for method in METHODS if method not in ("sl", "sl_mlp")]:
+        rows |= {f"{method} off": (method, NO_PROJECTOR), f"{method} on": (method, {})}
+    return ablation(scale_name, rows, seeds, overrides)
+
+
+def look_starts(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """LOOK from a random network, by each of the starts that ``look.start`` offers."""
+    starts = ("fixed", "filled", "ramp", "warmup", "falling")
+    return ablation(scale_name, {start: ("look", {"look.start": start}) for start in starts}, seeds, overrides)
+
+
+def look_neighbours(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """LOOK's k from an eighth of the scale's to the length of the bank (soft-neighbour NCA), and τ: claim L7."""
+    base = resolve(scale_name, "look")
+    numbers = sorted({max(1, base.look.k // 8), base.look.k, 4 * base.look.k, base.bank.length})
+    pairs = product(
+        [k for k in numbers if k <= base.bank.length], (base.temperature / 2, base.temperature, 2 * base.temperature)
+    )
+    rows = {f"k {k}, τ {tau:g}": ("look", {"look.k": k, "temperature": tau}) for k, tau in pairs}
+    return ablation(scale_name, rows, seeds, overrides)
+
+
+def trex_buildup(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """t-ReX from its base (cosine softmax, one crop, no projector), adding multi-crop, projector, OCM: claims T2 and T3."""
+    one_crop = {"multi_crop.local_crops": 0, "multi_crop.local_size": 0}
+    rows = {
+        "base": ("trex_plain", NO_PROJECTOR | one_crop),
+        "+ multi-crop": ("trex_plain", NO_PROJECTOR),
+        "+ projector": ("trex_plain", {}),
+        "+ OCM": ("trex", {}),
+    }
+    return ablation(scale_name, rows, seeds, overrides)
+
+
+def trex_memory(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """t-ReX with banks from a quarter of the scale's to four times it, and with the official code's quirks: claim T3."""
+    base = resolve(scale_name, "trex")
+    lengths = sorted({max(base.optimisation.batch, round(base.bank.length * factor)) for factor in (0.25, 0.5, 1, 2, 4)})
+    rows = {f"bank {length}": ("trex", {"bank.length": length}) for length in lengths}
+    rows["random start, dropped tail"] = ("trex", {"bank.start": "random", "bank.tail": "drop"})
+    rows["averaged buffers"] = ("trex", {"ema.buffers": "average"})
+    return ablation(scale_name, rows, seeds, overrides)
+
+
+def trex_crops(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """t-ReX and t-ReX* with each other's crop scales, so that depth and crops are told apart: claim T1."""
+    rows = {}
+    for method, other in product(("trex", "trex_star"), repeat=2):
+        crops = resolve(scale_name, other)
+        settings = {
+            "augmentation.crop_scale": crops.augmentation.crop_scale,
+            "multi_crop.local_scale": crops.multi_crop.local_scale,
+        }
+        rows[f"{method}, crops of {other}"] = (method, settings)
+    return ablation(scale_name, rows, seeds, overrides)
+
+
+GRIDS: dict[str, Callable[..., list[Job]]] = {
+    "comparison": comparison,
+    "methods": methods,
+    "components": components,
+    "projector": projector,
+    "with_and_without": with_and_without,
+    "look_starts": look_starts,
+    "look_neighbours": look_neighbours,
+    "trex_buildup": trex_buildup,
+    "trex_memory": trex_memory,
+    "trex_crops": trex_crops,
+}
+
+
+def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:
+    """A pandas DataFrame with a row for each run of the grids ``chosen`` (by default all): its state and what it still costs.
+
+    ``minutes`` is for one worker, from the images/s that this machine reached before with the same method and encoder, or
+    else from a few steps made now; evaluation comes on top. Runs that two grids share are counted once.
 
     Raises:
-        InputError: the scale is unknown, or its data set cannot be read.
+        InputError: unknown scale or grid, or a data set that cannot be read.
     """
     import pandas
 
     speeds: dict[Any, float] = {}
     rows, seen = [], set()
-    for grid, jobs in GRIDS.items():
-        for job in jobs(scale_name):
+    for grid in [choose("grid", name, GRIDS) for name in chosen] or GRIDS:
+        for job in GRIDS[grid](scale_name):
             if job.config in seen:
                 continue
             seen.add(job.config)
@@ -104,21 +225,15 @@ def plan(scale_name: str) -> Any:
             done = len(run.metrics())
             images = load(job.config.data)
             steps = int((images.split == 0).sum()) // settings.batch
-            key = (
-                job.config.method,
-                job.config.encoder,
-                job.config.projector.exists,
-                job.config.multi_crop,
-                images.images.shape[-1],
-            )
+            left = (settings.epochs - done) * steps * settings.batch
+            key = (job.config.method, job.config.encoder, job.config.projector.exists, job.config.multi_crop, images.name)
             if timing := run.timing():
                 speeds[key] = timing[-1]["images_per_s"]
-            if key not in speeds:
+            if left and key not in speeds:
                 speeds[key] = bare_speed(job.config, images, steps=5)
-            left = (settings.epochs - done) * steps * settings.batch
             state = "done" if job.done else "trained" if run.done else f"{done}/{settings.epochs} epochs" if done else "missing"
             rows.append(
                 {"grid": grid, "variant": job.variant, "seed": job.config.seed, "run": job.config.name, "state": state}
-                | {"images": left, "minutes": round(left / speeds[key] / 60, 1)}
+                | {"images": left, "minutes": round(left / speeds[key] / 60, 1) if left else 0.0}
             )
-    return pandas.DataFrame(rows)
+    return pandas.DataFrame(rows, columns=["grid", "variant", "seed", "run", "state", "images", "minutes"])

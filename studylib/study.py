@@ -97,6 +97,11 @@ def table(jobs: Iterable[Job]) -> Any:
         for evaluation in job.evaluations:
             if (file := cached(run, evaluation)).exists():
                 rows += [base | row for row in json.loads(file.read_text())]
+        monitored = {"dataset": job.config.data, "layer": "stage5", "split": "test", "measure": "monitor_knn_top1"}
+        protocol = f"kNN: cosine, k=20, among {job.config.monitor.gallery} training images"
+        for row in run.metrics():
+            if "knn_top1" in row:
+                rows.append(base | monitored | {"protocol": protocol, "epoch": row["epoch"], "value": row["knn_top1"]})
         clock = run.timing()
         cost = {
             "seconds": sum(row["seconds"] for row in clock),

@@ -240,6 +240,36 @@ def test_components(frame):
     assert drawn(figure)
 
 
+@pytest.mark.parametrize(
+    "frame", [ablation(), ablation(seeds=1, without=["relu"]), ablation(seeds=0)], ids=["all", "one", "none"]
+)
+def test_variants(frame):
+    figure, data = report.variants(frame, measures=("linear_top1", "knn_top1"), order=VARIANTS)
+    assert list(data["variant"]) == [name for name in VARIANTS if name in set(frame["variant"])]
+    for row in data.itertuples():
+        values = frame[frame["variant"] == row.variant]["value"]
+        assert row.mean == pytest.approx(values.mean()) and row.n == len(values)
+    assert [text.get_text() for text in figure.axes[0].texts].count("not run") == 8 - len(data)
+    assert [text.get_text() for text in figure.axes[1].texts].count("not run") == 8
+    assert drawn(figure)
+
+
+def test_frontier(case):
+    """φ and R of one data set as x and y; a method that lacks one of them is named, not drawn."""
+    frame = case[case["dataset"] == "digits"]
+    lacking = set(frame["method"][:1])
+    frame = frame[~(frame["method"].isin(lacking) & (frame["measure"] == "redundancy"))].query("layer == 'stage5'")
+    figure, data = report.frontier(frame, upstream="phi", transfer="redundancy")
+    end = statistics.at_end(frame)
+    for row in data.itertuples():
+        values = end[(end["method"] == row.method) & (end["measure"] == row.measure)]["value"]
+        assert row.mean == pytest.approx(values.mean()) and row.n == len(values)
+    drawn_methods = set(data[data["measure"] == "redundancy"]["method"])
+    assert len(figure.axes[0].containers) == 2 * len(drawn_methods)
+    assert ("without results" in figure._supxlabel.get_text()) == bool(lacking)
+    assert drawn(figure)
+
+
 def test_embedding_is_deterministic_and_bounded():
     random = np.random.default_rng(0)
     features = {name: random.normal(size=(37, 5)) for name in ("sl_mlp", "sl")}

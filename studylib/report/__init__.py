@@ -10,6 +10,7 @@ from studylib.report.comparison import comparison
 from studylib.report.components import components
 from studylib.report.embedding import embedding
 from studylib.report.figures import save
+from studylib.report.frontier import frontier
 from studylib.report.lineage import lineage
 from studylib.report.over_training import over_training
 from studylib.report.samples import samples
@@ -26,6 +27,7 @@ from studylib.report.statistics import (
 )
 from studylib.report.tables import differences, summary, write_table
 from studylib.report.transfer import transfer
+from studylib.report.variants import variants
 
 __all__ = [
     "at_end",
@@ -33,6 +35,7 @@ __all__ = [
     "components",
     "differences",
     "embedding",
+    "frontier",
     "interval",
     "lineage",
     "log_odds",
@@ -46,6 +49,7 @@ __all__ = [
     "stagewise",
     "summary",
     "transfer",
+    "variants",
     "verdict",
     "write_table",
 ]

@@ -109,7 +109,12 @@ MEASURES = {
     "redundancy": Measure(label=r"Feature redundancy $R$", decimals=3),
     "linear_C": Measure(label="C of the linear probe"),
     "last_stage_gain": Measure(label="Gain of the last stage (%)", decimals=1),
+    "monitor_knn_top1": Measure(label="kNN while training, top-1 (%)", decimals=1),
     "seconds": Measure(label="Pre-training time (s)", decimals=0),
+    "seconds_per_epoch": Measure(label="Time per epoch (s)", decimals=1),
+    "images_per_s": Measure(label="Training images per second", decimals=0),
+    "passes": Measure(label="Encoder passes per image", decimals=2),
+    "passes_without_gradient": Measure(label="of the moving average", decimals=2),
 }
 
 DATASETS = {
