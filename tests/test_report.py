@@ -270,6 +270,27 @@ def test_frontier(case):
     assert drawn(figure)
 
 
+def test_learning_is_paired_over_seeds_and_random_weights_are_the_first_epoch():
+    rows = []
+    for method, base in (("sl", 80.0), ("look", 72.0), ("simclr", 10.0)):
+        for seed in range(3):
+            run = {"method": method, "variant": method, "seed": seed, "dataset": "x", "layer": "stage5"}
+            rows.append(run | {"epoch": 4, "measure": "knn_top1", "value": base + seed})
+            rows.append(run | {"epoch": 4, "measure": "linear_top1_log_odds", "value": base / 10 + 0.1 * seed})
+            if method == "sl":
+                rows.append(run | {"epoch": 0, "measure": "linear_top1_log_odds", "value": 1.0 + 0.1 * seed})
+    frame = report.random_start(pd.DataFrame(rows))
+    assert frame[frame["epoch"] == 0]["method"].unique().tolist() == ["random"]
+    assert len(frame) == len(rows)
+    table = report.learning(frame).set_index("Method")
+    shares = [(72 + seed) / (80 + seed) for seed in range(3)]
+    mean, half, _ = report.interval(shares)
+    assert table.loc["LOOK"].iloc[1] == f"{mean:.3f} ± {half:.3f} (n = 3)"
+    assert table.loc["LOOK"].iloc[2].startswith("+6.200 ± 0.000")
+    assert table.loc["SimCLR", "Labels"] == "no"
+    assert table.loc["SimCLR", "Beyond random"] in ("inconclusive", "no")
+
+
 def test_embedding_is_deterministic_and_bounded():
     random = np.random.default_rng(0)
     features = {name: random.normal(size=(37, 5)) for name in ("sl_mlp", "sl")}

@@ -11,6 +11,7 @@ from studylib.report.components import components
 from studylib.report.embedding import embedding
 from studylib.report.figures import save
 from studylib.report.frontier import frontier
+from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
 from studylib.report.over_training import over_training
 from studylib.report.samples import samples
@@ -37,12 +38,14 @@ __all__ = [
     "embedding",
     "frontier",
     "interval",
+    "learning",
     "lineage",
     "log_odds",
     "over_datasets",
     "over_seeds",
     "over_training",
     "paired_difference",
+    "random_start",
     "samples",
     "save",
     "select",

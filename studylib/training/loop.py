@@ -76,7 +76,8 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
     refuse_unfit(config, images, steps)
     share = settings.batch // distributed.size()
     own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
-    pixels, labels = train_set.images.to(device), train_set.labels.to(device)
+    labels = train_set.labels.to(device)
+    pixels = train_set.images.to(device) if fits(train_set.images, device) else train_set.images
     torch.manual_seed(seed_of(config.seed, INITIALISATION, 0))
     method = METHODS[config.method](config, images.num_classes, *channel_statistics(pixels)).to(device)
     method = distributed.synchronise(method.to(memory_format=torch.channels_last), device)
@@ -111,7 +112,8 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
             number = epoch * steps + step
             rows = order[step * settings.batch : (step + 1) * settings.batch][own].to(device)
             generator.manual_seed(seed_of(config.seed, AUGMENTATION, number * distributed.size() + distributed.rank()))
-            views = [channels_last(augment(pixels[rows], view, generator)) for view in method.views]
+            chosen = pixels[rows.to(pixels.device)].to(device)
+            views = [channels_last(augment(chosen, view, generator)) for view in method.views]
             batch = Batch(views, labels[rows], rows, number / (settings.epochs * steps))
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(number, steps, settings)
@@ -236,6 +238,11 @@ def upstream_accuracy(method: Any, images: ImageSet, config: RunConfig, device: 
     k = min(20, len(gallery))
     predicted = neighbours.classify(queries, gallery, gallery_labels, images.num_classes, k=k, backend="torch")
     return 100 * float((predicted == labels).double().mean())
+
+
+def fits(images: Tensor, device: torch.device) -> bool:
+    """Whether all images can lie on ``device`` and leave half of its free memory to the network."""
+    return device.type != "cuda" or images.numel() < torch.cuda.mem_get_info(device)[0] / 2
 
 
 def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
