@@ -47,7 +47,8 @@ class Projector:
     """L hidden blocks of linear, batch norm and activation, then a linear layer; every part can be left out."""
 
     hidden_layers: int = 0
-    """number of hidden blocks L; with ``out`` 0 as well there is no projector"""
+    """number of hidden blocks L; with ``out`` 0 as well there is no projector. At 0 the settings of blocks (width, linear,
+    batch_norm, activation, bias) mean nothing"""
     width: int = 2048
     """width of the hidden linear layers"""
     out: int = 0
@@ -68,6 +69,8 @@ class Projector:
         require("projector.hidden_layers", self.hidden_layers, self.hidden_layers >= 0, "must be 0 or more")
         require("projector.width", self.width, self.width >= 1, "must be at least 1")
         require("projector.out", self.out, self.out >= 0, "must be 0 (no last layer) or more")
+        parts = self.linear or self.batch_norm or self.activation != "none"
+        require("projector.hidden_layers", self.hidden_layers, parts or not self.hidden_layers, "the blocks would be empty")
 
     @property
     def exists(self) -> bool:
@@ -283,6 +286,8 @@ class RunConfig:
             require("bank.length", length, length >= batch, f"must hold at least one batch of {batch}")
         if "look" in used:
             require("look.k", self.look.k, self.look.k <= self.bank.length, f"is more than bank.length={self.bank.length}")
+            waits = self.look.start != "filled" or self.bank.start == "empty"
+            require("look.start", self.look.start, waits, f"waits for nothing with bank.start={self.bank.start}")
 
     @property
     def id(self) -> str:

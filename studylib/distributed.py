@@ -1,7 +1,7 @@
 """Several processes training one network: what they exchange, and batch norm over all of them.
 
 With one process every function is the identity. Under ``torchrun`` each process holds its share of every batch; losses are
-means over that share and gradients are averaged, so that all together do what one process with the whole batch does.
+means over that share and gradients are averaged, so that a step is that of one process with the whole batch.
 """
 
 import os
@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from studylib.errors import RunError
 
 
 def size() -> int:
@@ -90,6 +92,16 @@ def any_of(*flags: bool) -> list[bool]:
     return seen.bool().tolist()
 
 
+def refuse_difference(numbers: list[int], what: str) -> None:
+    """Raise a `RunError` unless ``numbers`` are the same in all processes; ``what`` says what they are."""
+    if size() == 1:
+        return
+    device = "cuda" if distributed.get_backend() == "nccl" else "cpu"
+    seen = gather(torch.tensor([numbers], device=device))
+    if (seen != seen[0]).any():
+        raise RunError(f"the {size()} processes differ in {what}: {seen.tolist()}; the folder must be shared by all")
+
+
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the rows of all processes, in the plain operations that PyTorch's own lacks on a CPU."""
 
@@ -144,5 +156,6 @@ def averaging(method: nn.Module, device: torch.device) -> Callable[[Any], Any]:
     """``method.loss``; with several processes, one whose gradients are averaged over them."""
     if size() == 1:
         return method.loss
-    devices = [device] if device.type == "cuda" else None
-    return DistributedDataParallel(_Loss(method), device_ids=devices, broadcast_buffers=False)
+    options = {"device_ids": [device] if device.type == "cuda" else None, "broadcast_buffers": False}
+    options |= {"find_unused_parameters": method.unused_parameters}
+    return DistributedDataParallel(_Loss(method), **options)

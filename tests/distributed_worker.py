@@ -13,15 +13,20 @@ from studylib.config import resolve
 from studylib.methods import METHODS, Batch
 
 COUNT = 8  # images of the whole batch
+CASES = {method: (method, {}) for method in METHODS}
+CASES |= {f"look-{start}": ("look", {"look.start": start}) for start in ("warmup", "ramp")}
+CASES["look-filled"] = ("look", {"look.start": "filled", "optimisation.batch": 8, "bank.length": 16})
+CASES["look-nearest"] = ("look", {"look.no_positive": "nearest", "look.k": 1})
+CASES["trex-averaged"] = ("trex", {"ema.buffers": "average", "bank.tail": "drop"})
 
 
-def steps(method: str, device: str = "cpu") -> dict:
+def steps(method: str, overrides: dict) -> dict:
     """Losses, gradients and the state after two steps of ``method``, in float64, on this process's share of the batch."""
-    settings = resolve("smoke", method, 0)
+    settings = resolve("smoke", method, 0, overrides)
     torch.manual_seed(0)
     model = METHODS[method](settings, 4, torch.full((3,), 0.5), torch.full((3,), 0.25)).double()
-    model = distributed.synchronise(model, torch.device(device)).train()
-    loss_of = distributed.averaging(model, torch.device(device))
+    model = distributed.synchronise(model, torch.device("cpu")).train()
+    loss_of = distributed.averaging(model, torch.device("cpu"))
     share = COUNT // distributed.size()
     own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
     generator = torch.Generator().manual_seed(5)
@@ -47,5 +52,5 @@ def steps(method: str, device: str = "cpu") -> dict:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.group(torch.device("cpu")):
-        for name in METHODS:
-            torch.save(steps(name), Path(sys.argv[1]) / f"{name}-{distributed.rank()}.pt")
+        for name, case in CASES.items():
+            torch.save(steps(*case), Path(sys.argv[1]) / f"{name}-{distributed.rank()}.pt")

@@ -47,6 +47,12 @@ def test_wrong_settings_are_refused_by_name_value_and_fix(overrides, says):
         ("look", {"bank.length": 100}, "bank.length=100: must hold at least one batch of"),
         ("trex", {"bank.length": 3}, "bank.length=3: must hold at least one batch of"),
         ("moco_v2", {"bank.length": 3}, "bank.length=3: must hold at least one batch of"),
+        ("look", {"look.start": "filled", "bank.start": "random"}, "waits for nothing with bank.start=random"),
+        (
+            "sl_mlp",
+            {"projector.linear": False, "projector.batch_norm": False, "projector.activation": "none", "projector.out": 0},
+            "projector.hidden_layers=1: the blocks would be empty",
+        ),
         ("trex", {"optimisation.batch": 1}, "optimisation.batch=1: must be at least 2"),
         ("trex", {"multi_crop.local_size": 0}, "multi_crop.local_size=0: must be positive with local crops"),
         ("sl", {"multi_crop.local_size": 16}, "multi_crop.local_size=16: must be positive with local crops, and 0 without"),

@@ -15,11 +15,10 @@ import torch
 from studylib import distributed
 from studylib.config import resolve
 from studylib.errors import InputError
-from studylib.methods import METHODS
 from studylib.training import Run, checkpoint, loop
 
 sys.path.insert(0, str(Path(__file__).parent))
-from distributed_worker import steps
+from distributed_worker import CASES, steps
 
 
 def start(command, processes=2, **more):
@@ -56,10 +55,10 @@ def two(tmp_path_factory):
     return folder
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_two_processes_are_one(two, method):
+@pytest.mark.parametrize("case", CASES)
+def test_two_processes_are_one(two, case):
     """Losses, gradients and state (bank, averages, running statistics) over three steps; float64, 1e-9."""
-    one, ranks = steps(method), [torch.load(two / f"{method}-{rank}.pt") for rank in range(2)]
+    one, ranks = steps(*CASES[case]), [torch.load(two / f"{case}-{rank}.pt") for rank in range(2)]
     for found in ranks:
         torch.testing.assert_close(found["losses"], one["losses"], rtol=1e-9, atol=1e-12)
         for ours, whole in zip(found["gradients"], one["gradients"], strict=True):
@@ -85,9 +84,9 @@ def test_one_process_gathers_nothing():
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 3)
-    images = type("Images", (), {"images": torch.zeros(2, 3, 32, 32), "train": None})
+    images = type("Images", (), {"images": torch.zeros(2, 3, 32, 32), "split": torch.zeros(100)})
     with pytest.raises(InputError, match=r"optimisation.batch=64: must be a multiple of the 3 processes"):
-        loop.refuse_unfit(resolve("smoke", "sl"), images, steps=4)
+        loop.refuse_unfit(resolve("smoke", "sl"), images)
 
 
 @pytest.fixture
@@ -118,5 +117,23 @@ def test_training_by_two_processes_resumes_bit_for_bit(runs):
     Run(config).folder.rename(runs / "resumed")
     assert [code for code, _, _ in finish(start(command))] == [0, 0]
     whole = checkpoint.load(Run(config).snapshot())["weights"]
+    assert len(whole) == len(resumed)
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
     assert (Run(config).folder / "metrics.jsonl").read_bytes() == metrics
+
+
+def test_another_number_of_processes_does_not_go_on(runs, monkeypatch):
+    config = resolve("smoke", "sl", 0, {"monitor.every": 0})
+    saved = loop.save
+
+    def save_then_die(*arguments):
+        saved(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(config, say=str)
+    command = ["-m", "studylib", "pretrain", "--scale", "smoke", "--method", "sl", "-p", "monitor.every=0"]
+    for code, _, said in finish(start(command)):
+        assert code == 2
+        assert "was begun with 1; go on with as many" in said

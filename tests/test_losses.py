@@ -117,6 +117,16 @@ def test_look_on_an_empty_bank_has_no_loss_and_no_gradient():
     assert float(logs["no_positive"]) == 100
 
 
+def test_look_shows_nan_instead_of_skipping_it():
+    z, keys = torch.full((2, 3), math.nan), rows(4, 3, 2).float()
+    for no_positive in ("skip", "nearest"):
+        options = {"k": 2, "temperature": 0.1, "no_positive": no_positive}
+        losses, _ = leave_one_out(
+            z, torch.tensor([0, 1]), torch.arange(2), keys, torch.arange(4) % 2, torch.arange(4) + 9, **options
+        )
+        assert losses.isnan().all()
+
+
 def test_look_anchors_that_do_not_count_have_finite_zero_gradients():
     """One anchor sees only itself, one no key of its class."""
     z, keys = rows(2, 3, 1).requires_grad_(), rows(1, 3, 2)
@@ -258,7 +268,7 @@ def test_moco_finds_the_key_among_the_queue(method, held):
 
     check(model, data, rows(6, model.outputs, 6), oracle)
     model.after_step(data)
-    torch.testing.assert_close(model.bank.content()[0][held:], torch.nn.functional.normalize(keys, dim=1))
+    torch.testing.assert_close(model.bank.content()[0][held:], keys)
 
 
 def test_byol_predicts_the_other_view():

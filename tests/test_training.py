@@ -50,9 +50,13 @@ class Killed(BaseException):
     """Stands for SIGKILL: not caught by anything."""
 
 
-@pytest.mark.parametrize("method", METHODS)
+STOPS = {"mid-epoch": [3], "epoch end": [16], "twice in one epoch": [20, 21], "thrice": [2, 5, 30]}
+
+
 @pytest.mark.parametrize(
-    "stops", [[3], [16], [20, 21], [2, 5, 30]], ids=["mid-epoch", "epoch end", "twice in one epoch", "thrice"]
+    ("method", "stops"),
+    [pytest.param("sl", stops, id=f"sl, {name}") for name, stops in STOPS.items()]
+    + [pytest.param(method, STOPS["thrice"], id=method) for method in METHODS if method != "sl"],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(runs, monkeypatch, method, stops):
     config = smoke(method)
@@ -298,6 +302,44 @@ def test_encoder_passes_are_counted_per_image(runs):
         config = smoke(method)
         train(config, say=str)
         assert [(row["passes"], row["passes_without_gradient"]) for row in Run(config).timing()] == [(passes, without)] * 2
+
+
+def test_look_that_waits_for_a_bank_that_is_never_full_is_refused(runs):
+    with pytest.raises(InputError, match="bank.length=100000: is not filled before training ends"):
+        train(smoke("look", look__start="filled", bank__length=100000), say=str)
+    assert not Run(smoke("look", look__start="filled", bank__length=100000)).folder.exists()
+
+
+def test_losses_that_begin_with_0_are_no_divergence(runs):
+    """MoCo against an empty queue has loss 0 in its first step, and far more than 10 log-units are right afterwards."""
+    settings = smoke("moco_v1").optimisation
+    state = {"totals": {"loss": torch.tensor(0.0)}, "step": 1, "first_loss": 0.0, "epoch": 0}
+    loop.refuse_divergence(state, settings)
+    state |= {"totals": {"loss": torch.tensor(11.0)}, "step": 2}
+    loop.refuse_divergence(state, settings)
+    state |= {"totals": {"loss": torch.tensor(200.0)}, "step": 3}
+    with pytest.raises(RunError, match="diverged"):
+        loop.refuse_divergence(state, settings)
+
+
+def test_stopped_in_the_last_step_of_an_epoch_keeps_the_clock(runs, monkeypatch):
+    """The epoch is finished and saved; a resumed epoch's seconds hold those before the stop."""
+    config, real, stopped = smoke("sl"), METHODS["sl"].loss, []
+
+    def loss(self, batch):
+        if batch.progress == 15 / 32 and not stopped:  # the 16th of 16 steps
+            stopped.append(True)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, batch)
+
+    monkeypatch.setattr(METHODS["sl"], "loss", loss)
+    with pytest.raises(SystemExit) as left:
+        train(config, say=str)
+    assert left.value.code == 75
+    assert len(Run(config).metrics()) == 1
+    train(config, say=str)
+    assert [row["passes"] for row in Run(config).timing()] == [1, 1]
+    assert all(row["images_per_s"] > 0 for row in Run(config).timing())
 
 
 def test_crops_larger_than_the_image_are_refused(runs):

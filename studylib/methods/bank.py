@@ -65,4 +65,5 @@ class Bank(nn.Module):
         A product with one-hot labels: unlike ``index_add_`` it adds in a fixed order on a GPU.
         """
         keys, labels, _ = self.content()
-        return functional.one_hot(labels, classes).to(keys.dtype).T @ keys
+        with torch.autocast(keys.device.type, enabled=False):
+            return functional.one_hot(labels, classes).to(keys.dtype).T @ keys

@@ -3,17 +3,17 @@
     L = (1/B) Σ_i [ 2 - 2 cos(q(z_i), z'_i) ] + the same with the views exchanged
 
 z: projections of one view, q: predictor, z': the moving average's projections of the other, without gradient. Source:
-Grill et al. 2020; the momentum rises to 1 along a cosine with ``ema.ramp``.
+Grill et al. 2020; the momentum rises to 1 along a cosine with ``ema.ramp``. Deviation: both views pass each network
+together, so that batch norm normalises them together.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from studylib.config import RunConfig
 from studylib.methods.batch import Batch
 from studylib.methods.ema import Average
-from studylib.methods.method import Method
+from studylib.methods.method import Method, full
 
 
 class Byol(Method):
@@ -32,10 +32,8 @@ class Byol(Method):
         """Sum of both directions, in [0, 8], and the standard deviation of the predictions' unit vectors (0: collapsed)."""
         predicted = self.predictor(self.project(batch.views))
         targets = self.average.project(batch.views[::-1])
-        with torch.autocast(predicted.device.type, enabled=False):
-            cosine = functional.cosine_similarity(predicted, targets.to(predicted.dtype), dim=1)
-        loss = 2 * (2 - 2 * cosine).mean()
-        return loss, {"spread": functional.normalize(predicted.detach(), dim=1).std(0).mean()}
+        loss = 2 * (2 - 2 * functional.cosine_similarity(full(predicted), full(targets), dim=1)).mean()
+        return loss, {"spread": functional.normalize(full(predicted.detach()), dim=1).std(0).mean()}
 
     def after_step(self, batch: Batch) -> None:
         """The average follows."""

@@ -4,7 +4,8 @@
     p = softmax(z·w_c / τ),  p' = softmax((z'·w'_c - centre_c) / τ')
 
 z: unit-norm projections, w_c: unit-norm prototypes, learned; the centre is a moving average of z'·w'. Source: Caron et al.
-2021. Deviation: unit-norm prototypes from the start; the teacher's temperature is fixed.
+2021. Deviations: prototypes of unit norm, none of them frozen in the first epoch; a fixed temperature of the teacher; the
+optimiser and schedule of all methods here.
 """
 
 import torch

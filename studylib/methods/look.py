@@ -3,7 +3,7 @@
     s_ij = z_i · v_j,  N_k(i) = the k largest s_ij among the bank's keys that are not of image i itself,
     L = -(1/A) Σ_i log [ Σ_{j in N_k(i), y_j = y_i} exp(s_ij/τ) / Σ_{j in N_k(i)} exp(s_ij/τ) ]
 
-z: unit-norm projections of all views, with gradient; v: unit-norm projections by the moving average, in a bank, without.
+z: unit-norm projections of all views, with gradient; v: unit-norm projections by the moving average, kept in a bank.
 Source: the idea (weighted kNN, leave-one-out) arXiv 2110.06014; the form and every value are ours (papers.md 1.2). With
 k = the bank's length it is soft-neighbour NCA (SNCA, microsoft/snca.pytorch).
 """
@@ -29,7 +29,8 @@ class Look(Method):
         super().__init__(config, mean, std)
         self.average = Average(self, config.ema)
         self.bank = Bank(config.bank, self.outputs, classes)
-        self.classifier = nn.Linear(self.outputs, classes) if config.look.start == "warmup" else None
+        self.unused_parameters = config.look.start == "warmup"
+        self.classifier = nn.Linear(self.outputs, classes) if self.unused_parameters else None
 
     def started(self, progress: float) -> float:
         """Share of the start that is over, in [0, 1]."""
@@ -53,7 +54,7 @@ class Look(Method):
             loss = functional.cross_entropy(self.classifier(z), labels)
         elif self.config.look.start == "filled" and self.bank.filled < len(self.bank):
             loss = loss * 0
-        return loss, {"k": loss.new_tensor(k), "no_positive": 100 * (~counted).float().mean()}
+        return loss, {"k": torch.full((), float(k), device=z.device), "no_positive": 100 * (~counted).float().mean()}
 
     def after_step(self, batch: Batch) -> None:
         """The average follows, and its keys of the first crop enter the bank."""
@@ -61,7 +62,7 @@ class Look(Method):
         if self.config.look.start == "ramp":
             momentum *= self.started(batch.progress)
         self.average.follow(self, momentum)
-        self.bank.push(functional.normalize(self.average.project(batch.views[:1]), dim=1), batch.labels, batch.ids)
+        self.bank.push(self.average.project(batch.views[:1]), batch.labels, batch.ids)
 
 
 def leave_one_out(
@@ -87,10 +88,10 @@ def leave_one_out(
     same = key_labels[rows] == labels[:, None]
     if no_positive == "nearest" and len(keys):
         best = similarity.masked_fill(key_labels != labels[:, None], -math.inf).amax(1, keepdim=True)
-        lacking = ~(same & near.isfinite()).any(1, keepdim=True)
+        lacking = ~(same & (near != -math.inf)).any(1, keepdim=True)
         near = torch.cat((near, best.masked_fill(~lacking, -math.inf)), dim=1)
         same = torch.cat((same, lacking), dim=1)
     own = near.masked_fill(~same, -math.inf)
-    counted = own.isfinite().any(1)
+    counted = (own != -math.inf).any(1)  # NaN counts, so that it is seen
     near, own = (values.masked_fill(~counted[:, None], 0.0) for values in (near, own))
     return near.logsumexp(1) - own.logsumexp(1) if len(keys) else 0 * z.sum(1), counted

@@ -17,6 +17,9 @@ from studylib.models.projector import Projector
 class Method(nn.Module):
     """Encoder f, projector h (or none), and how they are read; a method adds ``loss`` and perhaps ``after_step``."""
 
+    unused_parameters = False
+    """whether some trained parameters are without a gradient at times"""
+
     def __init__(self, config: RunConfig, mean: Tensor, std: Tensor):
         """``mean``, ``std`` (3,) of the training images in [0, 1]."""
         super().__init__()
@@ -47,7 +50,10 @@ class Method(nn.Module):
         raise NotImplementedError
 
     def after_step(self, batch: Batch) -> None:
-        """What follows the optimiser's step: nothing, unless there is a memory or a second network."""
+        """What follows the optimiser's step: nothing, unless there is a memory or a second network.
+
+        It may use what the last call of ``loss`` made of the same batch.
+        """
 
 
 def crops(augmentation: Augmentation, multi_crop: MultiCrop) -> list[Augmentation]:
@@ -79,5 +85,9 @@ def encode(encoder: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> Tens
 def similarities(rows: Tensor, others: Tensor) -> Tensor:
     """Cosine similarities (A, N) of rows (A, p) and others (N, p), in float32 or better; a zero vector has 0 with all."""
     with torch.autocast(rows.device.type, enabled=False):
-        rows, others = (values if values.dtype == torch.float64 else values.float() for values in (rows, others))
-        return functional.normalize(rows, dim=1) @ functional.normalize(others, dim=1).T
+        return functional.normalize(full(rows), dim=1) @ functional.normalize(full(others), dim=1).T
+
+
+def full(values: Tensor) -> Tensor:
+    """``values`` in float32 at least."""
+    return values if values.dtype == torch.float64 else values.float()

@@ -17,7 +17,7 @@ from studylib.config import RunConfig
 from studylib.methods.bank import Bank
 from studylib.methods.batch import Batch
 from studylib.methods.ema import Average
-from studylib.methods.method import Method, similarities
+from studylib.methods.method import Method, full, similarities
 
 
 class MoCo(Method):
@@ -32,8 +32,8 @@ class MoCo(Method):
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Cross entropy of finding the other view's key, and the share (%) of views that find it."""
         query = self.project(batch.views[:1])
-        self.new = functional.normalize(self.average.project(batch.views[1:]), dim=1)
-        matching = similarities(query, self.new).diagonal()
+        self.new = self.average.project(batch.views[1:])
+        matching = functional.cosine_similarity(full(query), full(self.new), dim=1)
         logits = torch.cat((matching[:, None], similarities(query, self.bank.content()[0])), dim=1) / self.config.temperature
         loss = functional.cross_entropy(logits, torch.zeros_like(batch.labels))
         return loss, {"train_top1": 100 * (logits.argmax(1) == 0).float().mean()}

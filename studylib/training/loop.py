@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from studylib import distributed, neighbours
+from studylib import distributed, files, neighbours, paths
 from studylib.config import Optimisation, RunConfig
 from studylib.data import ImageSet, load
 from studylib.data.augment import augment
@@ -30,7 +30,7 @@ from studylib.training import checkpoint
 from studylib.training.passes import EncoderPasses
 from studylib.training.record import Run
 
-DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first step's is not learning
+DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first loss is not learning
 INITIALISATION, ORDER, AUGMENTATION, MONITOR = range(4)
 
 
@@ -40,7 +40,8 @@ def train(
     """Folder of the finished run of ``config``; trains what is missing.
 
     Called again it does nothing; killed at any moment and called again it ends with the same weights and metrics, bit for
-    bit on a CPU with the same number of threads.
+    bit on a CPU with the same number of threads. Under ``torchrun`` each process takes its share of every batch (and draws
+    its own augmentations, so that other numbers of processes end with other weights).
 
     Args:
         device: torch device, by default a GPU if there is one.
@@ -50,7 +51,7 @@ def train(
     Raises:
         InputError: data or settings cannot be used.
         RunError: the loss is not finite or has grown tenfold; the last good checkpoint is kept.
-        SystemExit: with code 75 after SIGTERM, once the state is saved.
+        SystemExit: with code 75 after SIGTERM, once the state is saved (``torchrun`` itself then exits with 1).
     """
     run = Run(config)
     if run.done:
@@ -61,19 +62,19 @@ def train(
     if device.type == "cuda":
         torch.cuda.set_device(device)
     with distributed.group(device), stop_requested() as stop:
-        if distributed.rank() > 0:  # the first process holds the run's folder and writes
-            _train(run, load(config.data), device, save_every_s, str, stop)
-            return run.folder
-        with run.locked(say):
-            if not run.done:
-                _train(run, load(config.data), device, save_every_s, say, stop)
+        files.usable(paths.runs(), "STUDYLIB_RUNS")
+        images = load(config.data)
+        refuse_unfit(config, images)
+        first_process = distributed.rank() == 0  # it holds the run's folder and writes
+        with run.locked(say) if first_process else nullcontext():
+            if not any(distributed.any_of(run.done)):
+                _train(run, images, device, save_every_s, say if first_process else str, stop)
     return run.folder
 
 
 def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float, say: Callable, stop: threading.Event) -> None:
     config, settings, train_set = run.config, run.config.optimisation, images.train
     steps = len(train_set.labels) // settings.batch  # the last, smaller batch of an epoch is left out
-    refuse_unfit(config, images, steps)
     share = settings.batch // distributed.size()
     own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
     labels = train_set.labels.to(device)
@@ -84,13 +85,16 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
     loss_of = distributed.averaging(method, device)
     optimiser = sgd(method, settings)
     passes = EncoderPasses(method)
-    state = {"epoch": 0, "step": 0, "first_loss": None, "totals": {}, "metrics": [], "timing": []}
+    state = {"epoch": 0, "step": 0, "first_loss": 0.0, "seconds": 0.0, "totals": {}, "metrics": [], "timing": []}
     if run.checkpoint.exists():
         state = checkpoint.load(run.checkpoint, device)
         method.load_state_dict(state.pop("method"))
         optimiser.load_state_dict(state.pop("optimiser"))
     if run.data_sha256 not in (None, images.checksum):
         raise InputError("data", config.data, f"is not what {config.name} was begun on; move {run.folder} away to train anew")
+    if run.processes not in (None, distributed.size()):
+        raise InputError("processes", distributed.size(), f"{config.name} was begun with {run.processes}; go on with as many")
+    distributed.refuse_difference([state["epoch"], state["step"]], f"the checkpoints that they see in {run.folder}")
     first_process = distributed.rank() == 0
     if first_process:
         run.begin(
@@ -105,14 +109,15 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
     last_save = time.monotonic()
     for epoch in range(state["epoch"], settings.epochs):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed_of(config.seed, ORDER, epoch)))
+        order = order.to(pixels.device)
         method.train()
-        started, first = time.monotonic(), state["step"]
+        started, first = time.monotonic() - state["seconds"], state["step"]
         passes.reset()
         for step in range(first, steps):
             number = epoch * steps + step
-            rows = order[step * settings.batch : (step + 1) * settings.batch][own].to(device)
+            rows = order[step * settings.batch : (step + 1) * settings.batch][own]
             generator.manual_seed(seed_of(config.seed, AUGMENTATION, number * distributed.size() + distributed.rank()))
-            chosen = pixels[rows.to(pixels.device)].to(device)
+            chosen, rows = pixels[rows].to(device), rows.to(device)
             views = [channels_last(augment(chosen, view, generator)) for view in method.views]
             batch = Batch(views, labels[rows], rows, number / (settings.epochs * steps))
             for group in optimiser.param_groups:
@@ -127,42 +132,46 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
             for name, value in {"loss": loss.detach(), **logs}.items():
                 state["totals"][name] = state["totals"].get(name, 0) + distributed.mean(value.double())
             state["step"] = step + 1
-            if state["first_loss"] is None:
-                state["first_loss"] = float(state["totals"]["loss"])
-            stopping, due = distributed.any_of(stop.is_set(), time.monotonic() - last_save >= save_every_s)
-            if stopping or due or device.type == "cpu" or step % 100 == 0:  # reading the loss makes a GPU wait
+            state["seconds"] = time.monotonic() - started
+            look_up = step % 20 == 0 or step + 1 == steps  # reading the loss and asking the others make a GPU wait
+            if device.type == "cpu" or look_up:
                 refuse_divergence(state, settings)
-            if stopping or due:
-                save(run, method, optimiser, state)
-                last_save = time.monotonic()
-            if stopping:
-                say(f"{config.name}: saved in epoch {epoch + 1} after step {step + 1} of {steps}; call again to go on")
-                sys.exit(RESUME_EXIT)
+            if (distributed.size() == 1 or look_up) and step + 1 < steps:  # the last step is saved with its epoch
+                stopping, due = distributed.any_of(stop.is_set(), time.monotonic() - last_save >= save_every_s)
+                if stopping or due:
+                    refuse_divergence(state, settings)
+                    save(run, method, optimiser, state)
+                    last_save = time.monotonic()
+                if stopping:
+                    say(f"{config.name}: saved in epoch {epoch + 1} after step {step + 1} of {steps}; call again to go on")
+                    sys.exit(RESUME_EXIT)
 
-        refuse_divergence(state, settings)
-        images_seen, seconds = (steps - first) * settings.batch, time.monotonic() - started
-        clock = {"epoch": epoch + 1, "images_per_s": images_seen / seconds} | passes.per_image(pixels, (steps - first) * share)
+        clock = {"epoch": epoch + 1, "images_per_s": steps * settings.batch / (time.monotonic() - started)}
+        clock |= passes.per_image(pixels, (steps - first) * share)
         row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": optimiser.param_groups[0]["lr"]}
         row |= {name: float(total) / steps for name, total in state["totals"].items()}
         if config.monitor.every and ((epoch + 1) % config.monitor.every == 0 or epoch + 1 == settings.epochs):
-            row["knn_top1"] = upstream_accuracy(method, images, config, device)
+            row["knn_top1"] = upstream_accuracy(method, train_set, images, config, device)
         state["metrics"].append(row)
         state["timing"].append(clock | {"seconds": time.monotonic() - started})
-        state |= {"epoch": epoch + 1, "step": 0, "totals": {}}
+        state |= {"epoch": epoch + 1, "step": 0, "seconds": 0.0, "totals": {}}
         if first_process and epoch + 1 in kept:
             keep(run, epoch + 1, method, images)
         save(run, method, optimiser, state)
         last_save = time.monotonic()
         say(line(config, row, state["timing"][-1]))
+        if any(distributed.any_of(stop.is_set())) and epoch + 1 < settings.epochs:
+            say(f"{config.name}: saved after epoch {epoch + 1}; call again to go on")
+            sys.exit(RESUME_EXIT)
     if first_process:
         run.finish()
 
 
-def refuse_unfit(config: RunConfig, images: ImageSet, steps: int) -> None:
-    """Raise an `InputError` where settings and data do not fit together."""
-    settings, side = config.optimisation, images.images.shape[-1]
+def refuse_unfit(config: RunConfig, images: ImageSet) -> None:
+    """Raise an `InputError` where settings, data and the number of processes do not fit together."""
+    settings, side, count = config.optimisation, images.images.shape[-1], int((images.split == 0).sum())
+    steps = count // settings.batch
     if steps == 0:
-        count = len(images.train.labels)
         raise InputError("optimisation.batch", settings.batch, f"{config.data} has only {count} training images")
     if settings.batch % distributed.size():
         raise InputError("optimisation.batch", settings.batch, f"must be a multiple of the {distributed.size()} processes")
@@ -172,6 +181,14 @@ def refuse_unfit(config: RunConfig, images: ImageSet, steps: int) -> None:
     ):
         if size > side:
             raise InputError(name, size, f"is larger than the {side} px images of {config.data}")
+    if (
+        config.method == "look"
+        and config.look.start == "filled"
+        and config.bank.length >= settings.epochs * steps * settings.batch
+    ):
+        raise InputError(
+            "bank.length", config.bank.length, "is not filled before training ends; look.start=filled would never train"
+        )
 
 
 def keep(run: Run, epoch: int, method: nn.Module, images: ImageSet) -> None:
@@ -216,6 +233,8 @@ def learning_rate(number: int, steps: int, settings: Optimisation) -> float:
 def refuse_divergence(state: dict[str, Any], settings: Optimisation) -> None:
     """Raise a `RunError` when the epoch's mean loss is not finite or far above the first step's."""
     mean, first = float(state["totals"]["loss"]) / state["step"], state["first_loss"]
+    if not first:  # losses against a memory begin with 0, while there is nothing in it
+        first = state["first_loss"] = mean
     if not math.isfinite(mean) or mean > DIVERGED * max(1.0, abs(first)):
         raise RunError(
             f"diverged: mean loss {mean:.3g} in epoch {state['epoch'] + 1} after step {state['step']} (first loss {first:.3g});"
@@ -224,11 +243,11 @@ def refuse_divergence(state: dict[str, Any], settings: Optimisation) -> None:
 
 
 @torch.no_grad()
-def upstream_accuracy(method: Any, images: ImageSet, config: RunConfig, device: torch.device) -> float:
+def upstream_accuracy(method: Any, train_set: ImageSet, images: ImageSet, config: RunConfig, device: torch.device) -> float:
     """kNN accuracy (%) of test images among training images, on at most ``monitor.queries`` and ``monitor.gallery``."""
     method.eval()
     features = []
-    for part, limit in ((images.train, config.monitor.gallery), (images.test, config.monitor.queries)):
+    for part, limit in ((train_set, config.monitor.gallery), (images.test, config.monitor.queries)):
         generator = torch.Generator().manual_seed(seed_of(config.seed, MONITOR, 0))
         part = part.select(torch.randperm(len(part.labels), generator=generator)[:limit])
         batches = part.images.split(512)
@@ -248,7 +267,7 @@ def fits(images: Tensor, device: torch.device) -> bool:
 def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (3,) of uint8 images (N, 3, H, W) in [0, 1]."""
     sums, squares = torch.zeros(2, 3, dtype=torch.float64, device=pixels.device)
-    for part in pixels.split(4096):
+    for part in pixels.split(512):
         values = part.double() / 255
         sums, squares = sums + values.sum((0, 2, 3)), squares + values.square().sum((0, 2, 3))
     count = pixels.numel() / 3

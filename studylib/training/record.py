@@ -1,8 +1,8 @@
 """The folder of a run: what was asked, what was measured, on what it ran, and whether it is done.
 
-``config.json`` the settings · ``metrics.jsonl`` a row per epoch, a function of the settings alone · ``timing.jsonl`` the
-same epochs by the clock · ``record.json`` machine, versions, commit and data of each session · ``checkpoint.pt`` while
-it runs · ``snapshots/epoch-0012.pt`` weights that are kept · ``DONE`` when all of it is there.
+``config.json`` the settings · ``metrics.jsonl`` a row per epoch, a function of the settings and the number of processes
+alone · ``timing.jsonl`` the same epochs by the clock · ``record.json`` machine, versions, commit and data of each session ·
+``checkpoint.pt`` while it runs · ``snapshots/epoch-0012.pt`` weights that are kept · ``DONE`` when all of it is there.
 """
 
 import json
@@ -67,6 +67,11 @@ class Run:
     def data_sha256(self) -> str | None:
         """Checksum of the image set that the run was trained on; nothing before it was started."""
         return self.sessions()[0]["data_sha256"] if self.sessions() else None
+
+    @property
+    def processes(self) -> int | None:
+        """How many processes train it; nothing before it was started."""
+        return self.sessions()[0].get("processes", 1) if self.sessions() else None
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Add a session to ``record.json``: ``facts`` (device, data checksum) and the software it runs on."""
