@@ -198,6 +198,41 @@ def plan(scale: str, names: tuple[str, ...]) -> None:
     print(table([*rows, {"grid": "all", **{name: round(sum(row[name] for row in rows), 1) for name in list(rows[0])[1:]}}]))
 
 
+@studylib.command()
+@click.argument("name", metavar="GRID")
+@scale_option(default="quick", show_default=True)
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of each variant [the scale's number]")
+@click.option("-p", "parameters", metavar="FIELD=VALUE", multiple=True, help="Change a setting of every run; repeatable.")
+def grid(name: str, scale: str, seeds: int | None, parameters: tuple[str, ...]) -> None:
+    """Run what is missing of the named GRID and print its means; `studylib plan` lists the grids and what they cost.
+
+    The whole results table is written to runs/grids/SCALE/GRID.csv.
+
+    \b
+    Examples:
+      studylib grid look_starts
+      studylib grid projector --seeds 3 -p optimisation.epochs=6
+    """
+    overrides = values.assignments(parameters)
+    files.usable(paths.runs(), "STUDYLIB_RUNS")
+    import pandas
+
+    from studylib import grids, report, study
+    from studylib.errors import choose
+
+    make = grids.GRIDS[choose("grid", name, grids.GRIDS)]
+    jobs = make(scale, **({"seeds": seeds} if seeds else {}), overrides=overrides)
+    if not jobs:
+        raise InputError("grid", name, f"scale {scale} leaves its ablations out; ask for them with --seeds 1")
+    results = study.run(jobs)
+    file = paths.runs() / "grids" / scale / f"{name}.csv"
+    files.write_text(file, results.to_csv(index=False))
+    end = report.select(report.at_end(results), layer="stage5", split="test", measure=["monitor_knn_top1", "linear_top1"])
+    means = pandas.concat([report.over_datasets(part, how="mean") for _, part in end.groupby("measure", sort=False)])
+    print(report.summary(means, rows=("variant",), columns="measure").to_string(index=False))
+    print(file)
+
+
 @studylib.group(no_args_is_help=True)
 def data() -> None:
     """List, fetch and check image sets.

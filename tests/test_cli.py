@@ -8,7 +8,7 @@ from test_launch import PARAMETERS, write_notebook
 
 from studylib import __version__, cli
 
-COMMANDS = ("pretrain", "run", "reproduce", "plan", "data", "data list", "data fetch", "data check", "bench")
+COMMANDS = ("pretrain", "run", "reproduce", "plan", "grid", "export", "data", "data list", "data fetch", "data check", "bench")
 
 
 @pytest.fixture(autouse=True)
@@ -46,6 +46,9 @@ def runs(tmp_path, monkeypatch):
         ("reproduce --scale quik", "did you mean 'quick'"),
         ("reproduce 00_quickstart", "write --only 00_quickstart"),
         ("plan --scale quik", "did you mean 'quick'"),
+        ("plan look_start", "did you mean 'look_starts'"),
+        ("grid look_start", "did you mean 'look_starts'"),
+        ("grid look_starts --scale small_cpu", "ask for them with --seeds 1"),
         ("data fetch cifar10O", "cifar100"),
         ("bench loop_eficiency", "did you mean 'loop_efficiency'"),
     ],
