@@ -190,6 +190,8 @@ class Look:
     def __post_init__(self) -> None:
         require("look.k", self.k, self.k >= 1, "must be at least 1")
         choose("look.no_positive", self.no_positive, ("skip", "nearest"))
+        alone = self.k == 1 and self.no_positive == "skip"
+        require("look.k", self.k, not alone, "one neighbour has the class or not: nothing to learn; at least 2")
         choose("look.start", self.start, ("falling", "warmup", "ramp", "filled", "fixed"))
         require("look.start_share", self.start_share, 0 < self.start_share <= 1, "must be in (0, 1]")
 

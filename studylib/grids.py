@@ -144,7 +144,7 @@ def look_starts(scale_name: str, seeds: int | None = None, overrides: dict[str, 
 def look_neighbours(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
     """LOOK's k from an eighth of the scale's to the length of the bank (soft-neighbour NCA), and τ: claim L7."""
     base = resolve(scale_name, "look")
-    numbers = sorted({max(1, base.look.k // 8), base.look.k, 4 * base.look.k, base.bank.length})
+    numbers = sorted({max(2, base.look.k // 8), base.look.k, 4 * base.look.k, base.bank.length})
     pairs = product(
         [k for k in numbers if k <= base.bank.length], (base.temperature / 2, base.temperature, 2 * base.temperature)
     )

@@ -43,6 +43,7 @@ def test_wrong_settings_are_refused_by_name_value_and_fix(overrides, says):
     [
         ("look", {"look.k": 5000}, "look.k=5000: is more than bank.length="),
         ("look", {"look.k": 0}, "look.k=0: must be at least 1"),
+        ("look", {"look.k": 1}, "look.k=1: one neighbour has the class or not: nothing to learn"),
         ("look", {"look.start": "cold"}, "look.start='cold': unknown; valid: falling"),
         ("look", {"bank.length": 50}, "bank.length=50: must hold at least one batch of"),
         ("trex", {"bank.length": 3}, "bank.length=3: must hold at least one batch of"),
