@@ -106,6 +106,59 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) ->
 
 
 @studylib.command()
+@click.option("--run", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Folder of one of our runs.")
+@click.option("--encoder", metavar="FILE", type=click.Path(path_type=Path), help="A ResNet trained elsewhere.")
+@click.option("--suite", "suite_name", metavar="NAME", help="quick, small, broad12, trex8, trex13 or trex15.")
+@click.option("-d", "names", metavar="DATASET", multiple=True, help="A data set; repeatable.")
+@click.option("--size", type=click.IntRange(8), metavar="PX", default=224, show_default=True, help="Image side for --encoder.")
+@click.option("--stem", metavar="NAME", default="", help="conv3 or conv3s2, for --encoder with a 3x3 first convolution.")
+def evaluate(
+    folder: Path | None, encoder: Path | None, suite_name: str | None, names: tuple[str, ...], size: int, stem: str
+) -> None:
+    """Evaluate frozen features of a run or of any ResNet under torchvision's names on transfer sets.
+
+    FILE may be torchvision's weights, a released checkpoint or what `studylib export` wrote; code in it is never run.
+    kNN and linear accuracy, and t-ReX's mean log-odds if no set of the suite is missing.
+
+    \b
+    Examples:
+      studylib evaluate --run runs/sl-c82061fad9 --suite quick
+      studylib evaluate --encoder resnet50.pth --suite small --size 64
+    """
+    if (folder is None) == (encoder is None):
+        raise InputError("evaluate", None, "name one of --run FOLDER and --encoder FILE")
+    if not (suite_name or names):
+        raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
+    from studylib import suites
+
+    wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
+    files.usable(paths.runs(), "STUDYLIB_RUNS")
+    from studylib.evaluate import Evaluation
+    from studylib.evaluate import evaluate as rows_of
+    from studylib.external import External
+    from studylib.report import log_odds
+    from studylib.training.record import find_run
+
+    source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
+    source.snapshot()
+    lacking = suites.missing(wanted)
+    shown = []
+    for name in [name for name in wanted if name not in lacking]:
+        found = {row["measure"]: row["value"] for row in rows_of(source, Evaluation(dataset=name, measures=False))}
+        columns = {"kNN top-1": "knn_top1", "linear top-1": "linear_top1", "mean per class": "linear_mean_per_class"}
+        shown.append({"data set": name} | {title: round(found[measure], 1) for title, measure in columns.items()})
+        shown[-1] |= {"converged": bool(found["linear_converged"]), "exact": found["linear_top1"]}
+        print(f"{source.name}  {name}  linear {found['linear_top1']:.1f} %", file=sys.stderr)
+    exact = [row.pop("exact") for row in shown]
+    if shown:
+        print(table(shown))
+    for why in lacking.values():
+        print(f"missing: {why}")
+    if not lacking:
+        print(f"mean log-odds of linear top-1 over {len(exact)} sets: {sum(map(log_odds, exact)) / len(exact):.3f}")
+
+
+@studylib.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("file", metavar="FILE", type=click.Path(path_type=Path))
 @click.option("--epoch", type=int, metavar="N", help="Weights after N epochs [the last]")

@@ -30,14 +30,14 @@ class Encoder:
     """ResNet of basic or bottleneck blocks; see `studylib.models.encoder`."""
 
     arch: str = "resnet10"
-    """resnet10, resnet18 or resnet50"""
+    """resnet10, resnet18, resnet34, resnet50 or resnet101"""
     width: int = 64
     """channels of the first stage; the later stages have 2, 4 and 8 times as many (64: torchvision's networks)"""
     stem: str = "conv7"
     """conv7: 7x7 stride 2 and max-pooling (ImageNet); conv3: 3x3 stride 1 (32 px); conv3s2: 3x3 stride 2 (32 px, cheaper)"""
 
     def __post_init__(self) -> None:
-        choose("encoder.arch", self.arch, ("resnet10", "resnet18", "resnet50"))
+        choose("encoder.arch", self.arch, ("resnet10", "resnet18", "resnet34", "resnet50", "resnet101"))
         choose("encoder.stem", self.stem, ("conv7", "conv3", "conv3s2"))
         require("encoder.width", self.width, self.width >= 1, "must be at least 1")
 

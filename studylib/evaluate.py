@@ -10,6 +10,7 @@ from typing import Any
 from studylib import files
 from studylib.data import load
 from studylib.errors import InputError
+from studylib.external import External
 from studylib.features import PROTOCOL, Features, extract
 from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
 from studylib.training import Run
@@ -43,7 +44,7 @@ class Evaluation:
     linear: LinearPath = field(default_factory=LinearPath)
 
 
-def cached(run: Run, evaluation: Evaluation) -> Path:
+def cached(run: Run | External, evaluation: Evaluation) -> Path:
     """File that holds the rows of an evaluation once it is done."""
     key = hashlib.sha256(json.dumps([PROTOCOL, asdict(evaluation)], sort_keys=True).encode()).hexdigest()[:10]
     return run.folder / "results" / f"{evaluation.dataset.replace('/', '_').replace('@', '_')}-{key}.json"
@@ -55,7 +56,7 @@ def from_task(settings: dict[str, Any]) -> Evaluation:
     return Evaluation(**settings | protocols | {"layers": tuple(settings["layers"])})
 
 
-def evaluate(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
+def evaluate(run: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
     """Rows (dataset, epoch, layer, split, protocol, measure, value) of one evaluation; computed once and kept with the run.
 
     Accuracies are in %. Measures are computed on the ``train`` and on the ``test`` rows of the data set and say so.
@@ -66,14 +67,14 @@ def evaluate(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
     return json.loads(file.read_text())
 
 
-def _compute(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
-    images = load(run.config.data)
-    if images.checksum != run.data_sha256:
-        raise InputError(
-            "run", run.config.name, f"was trained on another {run.config.data}; move {run.folder} away to train anew"
-        )
+def _compute(run: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
+    upstream = None
+    if run.pretraining_set:
+        images = load(run.pretraining_set)
+        if images.checksum != run.data_sha256:
+            raise InputError("run", run.name, f"was trained on another {images.name}; move {run.folder} away to train anew")
+        upstream = extract(run, images, evaluation.epoch) if evaluation.measures else None
     seen = extract(run, load(evaluation.dataset), evaluation.epoch)
-    upstream = extract(run, images, evaluation.epoch) if evaluation.measures else None
     rows = []
     for layer in [layer for layer in evaluation.layers if layer in seen.layers]:
         found = []
@@ -83,11 +84,13 @@ def _compute(run: Run, evaluation: Evaluation) -> list[dict[str, Any]]:
         if evaluation.transfer:
             found += [{"split": "test"} | row for row in _transfer(layer, seen, evaluation)]
         rows += [{"layer": layer} | row for row in found]
-    epoch = run.config.optimisation.epochs if evaluation.epoch is None else evaluation.epoch
+    epoch = run.epochs if evaluation.epoch is None else evaluation.epoch
     return [{"dataset": evaluation.dataset, "epoch": epoch} | row for row in rows]
 
 
-def _measures(layer: str, split: str, seen: Features, upstream: Features, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
+def _measures(
+    layer: str, split: str, seen: Features, upstream: Features | None, evaluation: Evaluation
+) -> Iterator[dict[str, Any]]:
     features, labels = seen.part(layer, split)
     labels = labels.unique(return_inverse=True)[1]  # a split may lack a class
     for name, options in VARIANTS.items():
@@ -95,7 +98,7 @@ def _measures(layer: str, split: str, seen: Features, upstream: Features, evalua
         for part in ("phi", "inter", "intra"):
             yield {"protocol": name, "measure": part, "value": getattr(ratio, part)}
     yield {"protocol": "with the diagonal", "measure": "redundancy", "value": redundancy(features)}
-    if evaluation.dataset != upstream.name:
+    if upstream and evaluation.dataset != upstream.name:
         pre_features, pre_labels = upstream.part(layer, split)
         pre = class_centres(pre_features, pre_labels.unique(return_inverse=True)[1])
         own = class_centres(features, labels)

@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -10,8 +9,7 @@ from torch import Tensor
 from studylib import paths
 from studylib.data import ImageSet
 from studylib.data.augment import to_float
-from studylib.errors import InputError
-from studylib.methods import METHODS
+from studylib.external import External
 from studylib.training import Run, checkpoint
 from studylib.training.loop import channels_last
 
@@ -34,7 +32,7 @@ class Features:
         return self.layers[layer][rows], self.labels[rows]
 
 
-def extract(run: Run, images: ImageSet, epoch: int | None = None, device: str | None = None) -> Features:
+def extract(run: Run | External, images: ImageSet, epoch: int | None = None, device: str | None = None) -> Features:
     """All layers of ``images`` seen by the weights of ``run`` after ``epoch`` epochs (by default the last).
 
     Cached under ``runs/cache/features``.
@@ -42,29 +40,22 @@ def extract(run: Run, images: ImageSet, epoch: int | None = None, device: str | 
     Raises:
         InputError: the run has no such snapshot.
     """
-    file = run.snapshot(epoch)
-    if not file.exists():
-        raise InputError("epoch", epoch, f"{run.config.name} kept no such weights; they are in {run.folder / 'snapshots'}")
     key = hashlib.sha256(f"{PROTOCOL} {images.checksum}".encode()).hexdigest()[:10]
-    cached = (
-        paths.cache() / "features" / f"{run.config.name}-{file.stem}-{images.name.replace('/', '_').replace('@', '_')}-{key}.pt"
-    )
+    weights, name = run.snapshot(epoch).stem, images.name.replace("/", "_").replace("@", "_")
+    cached = paths.cache() / "features" / f"{run.name}-{weights}-{name}-{key}.pt"
     if cached.exists():
         layers = checkpoint.load(cached)
     else:
-        layers = _compute(run, file, images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
+        layers = _compute(run, epoch, images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
         checkpoint.save(cached, layers)
     return Features(images.name, layers, images.labels, images.split, images.num_classes)
 
 
 @torch.no_grad()
-def _compute(run: Run, file: Path, images: ImageSet, device: torch.device) -> dict[str, Tensor]:
-    snapshot = checkpoint.load(file, device)
-    method = METHODS[run.config.method](run.config, snapshot["classes"], torch.zeros(3), torch.ones(3)).to(device)
-    method.load_state_dict(snapshot["weights"])
-    method.to(memory_format=torch.channels_last).eval()
+def _compute(run: Run | External, epoch: int | None, images: ImageSet, device: torch.device) -> dict[str, Tensor]:
+    layers, size = run.network(epoch, device)
     found: dict[str, list[Tensor]] = {}
     for batch in images.images.split(512):
-        for name, values in method.layers(channels_last(to_float(batch.to(device), snapshot["size"]))).items():
+        for name, values in layers(channels_last(to_float(batch.to(device), size))).items():
             found.setdefault(name, []).append(values.float().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}

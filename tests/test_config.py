@@ -24,7 +24,7 @@ from studylib.models.projector import Projector
         ({"optimisation.lr": 0}, "optimisation.lr=0.0: must be positive"),
         ({"optimisation.batch": True}, "optimisation.batch=True: must be a whole number"),
         ({"projector.out": 8}, "use method=sl_mlp"),
-        ({"encoder.arch": "resnet1"}, "valid: resnet10, resnet18, resnet50"),
+        ({"encoder.arch": "resnet1"}, "valid: resnet10, resnet18, resnet34, resnet50, resnet101"),
         ({"encoder.stem": 3}, "encoder.stem=3: must be text"),
         ({"augmentation.crop_scale": "0.5"}, "must be a list of 2"),
         ({"augmentation.crop_scale": [0.1, 0.2, 0.3]}, "must be a list of 2"),

@@ -18,6 +18,7 @@ from studylib.data import load
 from studylib.errors import InputError, RunError
 from studylib.evaluate import Evaluation
 from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
+from studylib.methods import METHODS
 from studylib.study import Job
 from studylib.training import Run, train
 from studylib.transfer import Knn, LinearPath, knn_accuracy, linear_probe
@@ -56,7 +57,7 @@ def test_features_are_those_of_the_model_image_by_image(runs):
     found = features.extract(runs["sl_mlp"], images)
     assert set(found.layers) == {"stage1", "stage2", "stage3", "stage4", "stage5", "projector1", "projector"}
     snapshot = torch.load(runs["sl_mlp"].snapshot(), weights_only=True)
-    model = features.METHODS["sl_mlp"](runs["sl_mlp"].config, snapshot["classes"], torch.zeros(3), torch.ones(3))
+    model = METHODS["sl_mlp"](runs["sl_mlp"].config, snapshot["classes"], torch.zeros(3), torch.ones(3))
     model.load_state_dict(snapshot["weights"])
     model.eval()
     for row in (0, 5, len(images.labels) - 1):

@@ -1,13 +1,11 @@
 """The encoder of a run as a file that torchvision's models load."""
 
-import json
 from pathlib import Path
 
 from studylib import files
-from studylib.config import from_dict
 from studylib.errors import InputError
 from studylib.training import checkpoint
-from studylib.training.record import Run
+from studylib.training.record import find_run
 
 PREFIX = "encoder."
 
@@ -21,12 +19,7 @@ def export_encoder(folder: Path, file: Path, epoch: int | None = None) -> tuple[
     Raises:
         InputError: ``folder`` holds no run, or the run kept no such weights.
     """
-    if not (folder / "config.json").exists():
-        raise InputError(
-            "run", str(folder), "is not the folder of a run (it has no config.json); `studylib pretrain` prints it"
-        )
-    run = Run(from_dict(json.loads((folder / "config.json").read_text())))
-    snapshot = folder / "snapshots" / run.snapshot(epoch).name
+    snapshot = find_run(folder).snapshot(epoch)
     if not snapshot.exists():
         kept = ", ".join(str(int(path.stem.split("-")[1])) for path in sorted(snapshot.parent.glob("epoch-*.pt"))) or "none yet"
         raise InputError(

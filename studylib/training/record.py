@@ -9,6 +9,7 @@ import json
 import platform
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ from typing import Any
 import torch
 import torchvision
 from filelock import FileLock, Timeout
+from torch import Tensor
 
 from studylib import files, paths
 from studylib.config import RunConfig, from_dict, to_dict
 from studylib.errors import InputError
+from studylib.methods import METHODS
+from studylib.training import checkpoint
 
 
 class Run:
@@ -28,6 +32,21 @@ class Run:
     def __init__(self, config: RunConfig):
         self.config = config
         self.folder = paths.runs() / config.name
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return self.config.name
+
+    @property
+    def pretraining_set(self) -> str:
+        """The data set it is trained on."""
+        return self.config.data
+
+    @property
+    def epochs(self) -> int:
+        """Epochs after which it is done."""
+        return self.config.optimisation.epochs
 
     @property
     def checkpoint(self) -> Path:
@@ -40,6 +59,20 @@ class Run:
     def snapshot(self, epoch: int | None = None) -> Path:
         """File with the weights after ``epoch`` epochs, by default all of them."""
         return self.folder / "snapshots" / f"epoch-{self.config.optimisation.epochs if epoch is None else epoch:04d}.pt"
+
+    def network(self, epoch: int | None, device: torch.device) -> tuple[Callable[[Tensor], dict[str, Tensor]], int]:
+        """Images (B, 3, S, S) in [0, 1] -> all layers, by the weights after ``epoch`` epochs in eval mode; and S.
+
+        Raises:
+            InputError: no such weights were kept.
+        """
+        file = self.snapshot(epoch)
+        if not file.exists():
+            raise InputError("epoch", epoch, f"{self.name} kept no such weights; they are in {self.folder / 'snapshots'}")
+        snapshot = checkpoint.load(file, device)
+        method = METHODS[self.config.method](self.config, snapshot["classes"], torch.zeros(3), torch.ones(3)).to(device)
+        method.load_state_dict(snapshot["weights"])
+        return method.to(memory_format=torch.channels_last).eval().layers, snapshot["size"]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of the epochs so far."""
@@ -114,6 +147,21 @@ class Run:
                 raise InputError("run", str(self.folder), "holds other settings under the same id; move that folder away")
         else:
             files.write_json(file, to_dict(self.config))
+
+
+def find_run(folder: Path) -> Run:
+    """The run whose folder this is.
+
+    Raises:
+        InputError: it holds no run.
+    """
+    if not (folder / "config.json").exists():
+        raise InputError(
+            "run", str(folder), "is not the folder of a run (it has no config.json); `studylib pretrain` prints it"
+        )
+    run = Run(from_dict(json.loads((folder / "config.json").read_text())))
+    run.folder = folder.absolute()
+    return run
 
 
 def commit() -> tuple[str | None, bool | None]:

@@ -1,0 +1,126 @@
+"""Encoders that were trained elsewhere: torchvision's weights, the released t-ReX files, or what `studylib export` wrote.
+
+Any file with a ResNet under torchvision's names, however deep it lies inside a checkpoint, is evaluated as our own runs are.
+"""
+
+import argparse
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from studylib import config, paths
+from studylib.errors import InputError
+from studylib.models.encoder import BLOCKS, Encoder, Normalise
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's constants
+HEADS = ("fc.", "classifier.", "head.")
+
+
+@dataclass(frozen=True)
+class External:
+    """An encoder in a file; offers what `studylib.features` and `studylib.evaluate` need of a run."""
+
+    file: Path
+    size: int = 224
+    """side of the images it gets, in pixels"""
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    stem: str = ""
+    """conv3 or conv3s2 where the first convolution is 3x3: its stride is not in the file"""
+
+    pretraining_set = None
+    epochs = None
+
+    @cached_property
+    def name(self) -> str:
+        """Names the cached results: the file's name and a checksum of its content and of how images are prepared."""
+        if not self.file.is_file():
+            raise InputError("encoder", str(self.file), "is not a file")
+        prepared = f"{self.size} {self.mean} {self.std} {self.stem}".encode()
+        return f"{self.file.stem}-{hashlib.sha256(self.file.read_bytes() + prepared).hexdigest()[:10]}"
+
+    @property
+    def folder(self) -> Path:
+        return paths.runs() / "external" / self.name
+
+    def snapshot(self, epoch: int | None = None) -> Path:
+        """The file itself: it has no epochs."""
+        return self.file
+
+    def network(self, epoch: int | None, device: torch.device) -> tuple[Callable[[Tensor], dict[str, Tensor]], int]:
+        """Images (B, 3, S, S) in [0, 1] -> the five stages, in eval mode; and S.
+
+        Raises:
+            InputError: the file cannot be read without running code, or holds no ResNet that we know.
+        """
+        settings, weights = read_encoder(self.file, self.stem)
+        encoder = Encoder(settings)
+        encoder.load_state_dict(weights)
+        encoder = encoder.to(device, memory_format=torch.channels_last).eval()
+        normalise = Normalise(torch.tensor(self.mean), torch.tensor(self.std)).to(device)
+        return lambda images: encoder.stages(normalise(images)), self.size
+
+
+def read_encoder(file: Path, stem: str = "") -> tuple[config.Encoder, dict[str, Tensor]]:
+    """Architecture and weights of the ResNet in ``file``; only tensors and plain values are read, no code is run.
+
+    The network is found by its names, below any prefix (``module.encoder.``) and any level of the checkpoint. What else
+    stands under that prefix must be a head (``fc`` and the like), which is dropped.
+
+    Raises:
+        InputError: unreadable, no ResNet, one that we do not know, or keys that would be left over or are missing.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # full t-ReX checkpoints hold their arguments
+            content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError("encoder", str(file), f"cannot be read without running code in it: {what}") from error
+    found = sorted(networks(content), key=lambda pair: len(pair[0]))
+    if not found:
+        raise InputError(
+            "encoder", str(file), "holds no ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight)"
+        )
+    prefix, tensors = found[0]
+    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    own = {name: value for name, value in own.items() if not name.startswith(HEADS)}
+    settings = architecture(file, own, stem)
+    expected = Encoder(settings).state_dict()
+    missing = [name for name in expected if name not in own and not name.endswith("num_batches_tracked")]
+    strange = [name for name in own if name not in expected]
+    wrong = [name for name in expected if name in own and own[name].shape != expected[name].shape]
+    for what, names in (("lacks", missing), ("has unknown", strange), ("has other shapes of", wrong)):
+        if names:
+            raise InputError("encoder", str(file), f"{what} {', '.join(names[:3])}{' and more' if len(names) > 3 else ''}")
+    return settings, {name: own.get(name, value) for name, value in expected.items()}
+
+
+def networks(content: Any) -> list[tuple[str, dict[str, Tensor]]]:
+    """(prefix, state dict) of every ResNet in a checkpoint's nested dictionaries."""
+    if not isinstance(content, dict):
+        return []
+    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    starts = [name.removesuffix("conv1.weight") for name in tensors if str(name).endswith("conv1.weight")]
+    found = [(start, tensors) for start in starts if f"{start}layer1.0.conv1.weight" in tensors]
+    return found + [pair for value in content.values() for pair in networks(value)]
+
+
+def architecture(file: Path, tensors: dict[str, Tensor], stem: str) -> config.Encoder:
+    """The settings that describe a ResNet's state dict."""
+    blocks = [len({name.split(".")[1] for name in tensors if name.startswith(f"layer{stage}.")}) for stage in range(1, 5)]
+    bottleneck = "layer1.0.conv3.weight" in tensors
+    known = {(count, block.expansion == 4): arch for arch, (block, count) in BLOCKS.items()}
+    arch = known.get((tuple(blocks), bottleneck))
+    if arch is None:
+        raise InputError("encoder", str(file), f"is a ResNet of {blocks} blocks; known are {', '.join(BLOCKS)}")
+    if not stem:
+        if tensors["conv1.weight"].shape[-1] != 7:
+            raise InputError("stem", stem, "the first convolution is 3x3: say conv3 (stride 1) or conv3s2 (stride 2)")
+        stem = "conv7"
+    return config.Encoder(arch=arch, width=len(tensors["conv1.weight"]), stem=stem)

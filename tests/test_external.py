@@ -1,0 +1,137 @@
+"""Encoders trained elsewhere: found in checkpoints, refused with a reason, worth the same as our own."""
+
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+from studylib import features, suites
+from studylib.cli import main
+from studylib.config import resolve
+from studylib.data import load
+from studylib.errors import InputError
+from studylib.evaluate import Evaluation, evaluate
+from studylib.external import External, read_encoder
+from studylib.training import Run, train
+from studylib.training.export import export_encoder
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch, glyph_cache):
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "runs" / "cache").mkdir(parents=True)
+    (glyph_cache / "data").mkdir(exist_ok=True)
+    (tmp_path / "runs" / "cache" / "data").symlink_to(glyph_cache / "data")
+    return tmp_path / "runs"
+
+
+def saved(tmp_path, content) -> Path:
+    torch.save(content, tmp_path / "weights.pth")
+    return tmp_path / "weights.pth"
+
+
+@pytest.mark.parametrize("arch", ["resnet18", "resnet34", "resnet50"])
+def test_torchvision_weights_give_torchvision_features(tmp_path, arch):
+    torch.manual_seed(0)
+    network = getattr(torchvision.models, arch)().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.uniform_(-0.1, 0.1)
+    layers, size = External(saved(tmp_path, network.state_dict())).network(None, torch.device("cpu"))
+    assert size == 224
+    images = torch.rand(2, 3, 64, 64)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    network.fc = torch.nn.Identity()
+    with torch.no_grad():
+        found = layers(images)
+        torch.testing.assert_close(found["stage5"], network((images - mean) / std), rtol=1e-3, atol=1e-4)
+    assert list(found) == ["stage1", "stage2", "stage3", "stage4", "stage5"]
+
+
+def test_network_is_found_inside_a_checkpoint_with_arguments(tmp_path):
+    """As the released full t-ReX checkpoints: arguments as an argparse object, weights below prefixes, heads beside."""
+    plain = torchvision.models.resnet18().state_dict()
+    state = {f"module.encoder.{name}": value for name, value in plain.items()}
+    state |= {"module.projector.0.weight": torch.zeros(2, 2)}
+    state |= {f"module.memory.ema.encoder.{name}": value + 1 for name, value in plain.items()}
+    content = {"args": argparse.Namespace(epochs=100), "epoch": 100, "net": state}
+    settings, weights = read_encoder(saved(tmp_path, content))
+    assert (settings.arch, settings.width, settings.stem) == ("resnet18", 64, "conv7")
+    assert all(torch.equal(weights[name], value) for name, value in plain.items() if not name.startswith("fc."))
+
+
+def test_what_is_no_encoder_is_refused_and_not_executed(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "executed",))
+
+    plain = torchvision.models.resnet18().state_dict()
+    lacking = {name: value for name, value in plain.items() if name != "layer3.0.bn1.weight"}
+    cases = [
+        ({"x": Evil()}, "cannot be read without running code"),
+        ({"weights": {"a": torch.zeros(1)}}, "holds no ResNet"),
+        (lacking, "lacks layer3.0.bn1.weight"),
+        (plain | {"layer3.0.extra.weight": torch.zeros(1)}, "has unknown layer3.0.extra.weight"),
+        (plain | {"layer1.0.conv1.weight": torch.zeros(3, 3, 3, 3)}, "has other shapes of layer1.0.conv1.weight"),
+        ({n: v for n, v in plain.items() if not n.startswith("layer4.1.")}, r"ResNet of \[2, 2, 2, 1\] blocks; known are"),
+    ]
+    for content, says in cases:
+        with pytest.raises(InputError, match=says):
+            read_encoder(saved(tmp_path, content))
+    assert not (tmp_path / "executed").exists()
+    (tmp_path / "weights.pth").write_bytes(b"no zip")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_encoder(tmp_path / "weights.pth")
+
+
+def test_an_exported_encoder_is_worth_what_its_run_is(runs, tmp_path, capsys):
+    """Same features to the bit, same accuracies; the stem of a 3x3 convolution has to be said."""
+    run = Run(resolve("smoke", "sl_mlp"))
+    train(run.config, say=str)
+    mean, std = export_encoder(run.folder, tmp_path / "encoder.pth")
+    with pytest.raises(InputError, match="stem='': the first convolution is 3x3"):
+        External(tmp_path / "encoder.pth").network(None, torch.device("cpu"))
+    other = External(tmp_path / "encoder.pth", size=32, mean=tuple(mean), std=tuple(std), stem="conv3s2")
+    images = load("glyphs_georgian/few")
+    for stage, values in features.extract(other, images).layers.items():
+        torch.testing.assert_close(values, features.extract(run, images).layers[stage], rtol=1e-5, atol=1e-6)
+    evaluation = Evaluation(dataset="glyphs_georgian/few", measures=False)
+    ours, theirs = ([(row["measure"], row["value"]) for row in evaluate(source, evaluation)] for source in (run, other))
+    assert dict(ours)["knn_top1"] == dict(theirs)["knn_top1"]
+    assert len(ours) == len(theirs)
+    measured = {row["measure"] for row in evaluate(other, Evaluation(dataset="glyphs_georgian/few", transfer=False))}
+    assert {"phi", "redundancy"} <= measured
+    assert "mixtureness" not in measured  # it needs the pre-training set
+
+
+def test_evaluate_command(runs, tmp_path, capsys):
+    run = Run(resolve("smoke", "sl"))
+    train(run.config, say=str)
+    assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "-d", "digits"]) == 0
+    said = capsys.readouterr().out
+    assert "glyphs_georgian/few" in said
+    assert "mean log-odds of linear top-1 over 2 sets" in said
+    assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "-d", "flowers102"]) == 0
+    said = capsys.readouterr().out
+    assert "missing: data='flowers102': is in none of" in said
+    assert "mean log-odds" not in said
+    for arguments, says in (
+        (["-d", "digits"], "name one of --run FOLDER and --encoder FILE"),
+        (["--run", str(run.folder)], "name a suite"),
+        (["--run", str(run.folder), "--suite", "quik"], "did you mean 'quick'"),
+        (["--run", str(tmp_path), "-d", "digits"], "it has no config.json"),
+        (["--encoder", str(tmp_path / "none.pth"), "-d", "digits"], "is not a file"),
+    ):
+        assert main(["evaluate", *arguments]) == 2
+        assert says in capsys.readouterr().err
+
+
+def test_suites_are_lists_of_names():
+    assert len(suites.suite("broad12")) == 12
+    assert len(suites.suite("trex13")) == 13
+    assert len(suites.suite("trex15")) == 15
+    assert set(suites.suite("trex8")) < set(suites.suite("trex13")) < set(suites.suite("trex15"))
+    assert suites.missing(suites.suite("quick")) == {}
+    assert "studylib data fetch dtd" in suites.missing(["dtd", "digits"])["dtd"]
