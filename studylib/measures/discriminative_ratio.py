@@ -1,15 +1,14 @@
 """Discriminative ratio φ: how far classes are from each other, relative to how far images are from their class (SL-MLP)."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from studylib.errors import InputError
-
-CHUNK = 4096  # ours: rows taken to float64 at a time
+from studylib.measures.stream import CHUNK, check_rows, class_counts, labelled_chunks, take
 
 
 @dataclass(frozen=True)
@@ -22,27 +21,27 @@ class DiscriminativeRatio:
     intra: float
 
 
-def class_centres(features: Tensor, labels: Tensor, *, normalise: bool = False, chunk: int = CHUNK) -> Tensor:
+def class_centres(features: Tensor | np.ndarray, labels: Tensor, *, normalise: bool = False, chunk: int = CHUNK) -> Tensor:
     """Means (C, d) float64 of the features (N, d) of each class of ``labels`` (N,), which are 0 ... C-1.
 
     ``normalise``: l2-normalise each image's features first (the means are not normalised again).
 
     Raises:
-        InputError: a class has no image, or features and labels do not match.
+        InputError: a class has no image, nan, or features and labels do not match.
     """
     counts = _counts(features, labels)
     # Sums are taken around one image of each class, so that identical images have exactly themselves as their mean.
     first = torch.full_like(counts, len(labels)).scatter_reduce(0, labels, _rows(labels), "amin")
-    anchors = _double(features[first], normalise)
+    anchors = take(features, first, normalise=normalise)
     sums = torch.zeros_like(anchors)
-    for values, classes in _chunks(features, labels, normalise, chunk):
+    for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
         # A product with one-hot labels, because index_add_ on CUDA depends on the order of its threads.
         sums += functional.one_hot(classes, len(counts)).to(sums.dtype).T @ (values - anchors[classes])
     return anchors + sums / counts[:, None]
 
 
 def discriminative_ratio(
-    features: Tensor, labels: Tensor, *, squared: bool = True, normalise: bool = False, chunk: int = CHUNK
+    features: Tensor | np.ndarray, labels: Tensor, *, squared: bool = True, normalise: bool = False, chunk: int = CHUNK
 ) -> DiscriminativeRatio:
     """φ of features (N, d) with ``labels`` (N,) in 0 ... C-1, accumulated in float64:
 
@@ -53,7 +52,7 @@ def discriminative_ratio(
     (``squared``) and features l2-normalised first (``normalise``) is unknown, so both are options.
 
     Raises:
-        InputError: fewer than two classes, a class without an image, or features and labels that do not match.
+        InputError: fewer than two classes, a class without an image, nan, or features and labels that do not match.
     """
     counts = _counts(features, labels)
     if len(counts) < 2:
@@ -63,7 +62,7 @@ def discriminative_ratio(
     inter = sum(float(_distances(part, centres).pow(power).sum()) for part in centres.split(256))
     inter /= len(counts) * (len(counts) - 1)
     sums = centres.new_zeros(len(counts))
-    for values, classes in _chunks(features, labels, normalise, chunk):
+    for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
         distance = (values - centres[classes]).norm(dim=1).pow(power)
         sums += distance @ functional.one_hot(classes, len(counts)).to(sums.dtype)
     intra = float((sums / counts).mean())
@@ -71,25 +70,9 @@ def discriminative_ratio(
     return DiscriminativeRatio(phi, inter, intra)
 
 
-def _counts(features: Tensor, labels: Tensor) -> Tensor:
-    if features.ndim != 2 or labels.shape != features.shape[:1] or len(labels) == 0:
-        raise InputError(
-            "features", (*features.shape,), f"must be (N, d) with as many labels, not {(*labels.shape,)}, and N > 0"
-        )
-    counts = torch.bincount(labels)
-    absent = (counts == 0).nonzero()[:, 0].tolist()
-    if absent:
-        raise InputError("labels", absent, "classes without an image; leave them out and number the others 0 ... C-1")
-    return counts
-
-
-def _chunks(features: Tensor, labels: Tensor, normalise: bool, chunk: int) -> Iterator[tuple[Tensor, Tensor]]:
-    for values, classes in zip(features.split(chunk), labels.split(chunk), strict=True):
-        yield _double(values, normalise), classes
-
-
-def _double(values: Tensor, normalise: bool) -> Tensor:
-    return functional.normalize(values.double(), dim=1) if normalise else values.double()
+def _counts(features: Tensor | np.ndarray, labels: Tensor) -> Tensor:
+    check_rows(features, labels)
+    return class_counts(labels)
 
 
 def _rows(labels: Tensor) -> Tensor:

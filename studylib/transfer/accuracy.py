@@ -1,5 +1,8 @@
 """Accuracies in %."""
 
+import math
+from collections.abc import Sequence
+
 from torch import Tensor
 
 
@@ -14,3 +17,14 @@ def mean_per_class(predicted: Tensor, labels: Tensor) -> float:
     right = (predicted == labels).double()
     sums = right.new_zeros(len(present)).index_add_(0, classes, right)  # sums of ones: any order gives the same
     return 100 * float((sums / classes.bincount()).mean())
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean of some accuracies, and the half width of Student's 95 % interval of it (nan for a single one)."""
+    from scipy import stats
+
+    n, mean = len(values), math.fsum(values) / len(values)
+    if n == 1:
+        return mean, math.nan
+    variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+    return mean, float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
