@@ -80,11 +80,11 @@ def linear_probe(
     fit, held_out = (
         rows.to(train.device) for rows in stratified_split(train_labels.cpu(), protocol.held_out, protocol.split_seed)
     )
-    seen, unseen = _normalised(protocol.normalise, train[fit], train[held_out])
+    seen, unseen = normalised(protocol.normalise, train[fit], train[held_out])
     path = fit_path(seen, train_labels[fit], grid, num_classes, **options)
     right = (path.predict(unseen) == train_labels[held_out]).sum(1)
     best = int(right.argmax())  # the first of equals
-    seen, unseen = _normalised(protocol.normalise, train, test)
+    seen, unseen = normalised(protocol.normalise, train, test)
     final = fit_path(seen, train_labels, grid[best : best + 1], num_classes, **options)
     predicted = final.predict(unseen)[0]
     return LinearResult(
@@ -97,7 +97,7 @@ def linear_probe(
     )
 
 
-def _normalised(normalise: str, train: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+def normalised(normalise: str, train: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Both sets of features, normalised by what is known from the first."""
     if normalise == "l2":
         return functional.normalize(train, dim=1), functional.normalize(other, dim=1)

@@ -1,0 +1,126 @@
+"""t-ReX's linear protocol for its large data sets (IN1K, CoG, iNat): SGD on l2-normalised features."""
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+from studylib.data.splits import stratified_split
+from studylib.errors import InputError
+from studylib.transfer import tpe
+from studylib.transfer.accuracy import mean_per_class, top1
+from studylib.transfer.inputs import check_sets
+from studylib.transfer.sgd import MOMENTUM, train_heads
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrexLarge:
+    """A linear layer trained by SGD; learning rate and weight decay chosen by TPE on held-out training images.
+
+    All values are t-ReX's (code:transfer/classifier_training.py, logreg_trainer.py; papers.md 3.3), but for the seed.
+    """
+
+    learning_rate_low: float = 1e-1
+    learning_rate_high: float = 1e2
+    weight_decay_low: float = 1e-12
+    weight_decay_high: float = 1e-4
+    epochs: int = 100
+    batch: int = 1024
+    trials: int = 30
+    held_out: float = 0.2
+    seed: int = 0
+    """of the split, the trials, the initial weights and the batches; ours (t-ReX: several, averaged)"""
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "weight_decay"):
+            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
+            if not 0 < low < high:
+                raise InputError(f"trex_large.{name}_low", low, f"must be positive and below {name}_high={high:g}")
+        if not self.learning_rate_high * self.weight_decay_high < 1:
+            raise InputError("trex_large.weight_decay_high", self.weight_decay_high, "times learning_rate_high must be below 1")
+        for field in ("epochs", "batch", "trials"):
+            if getattr(self, field) < 1:
+                raise InputError(f"trex_large.{field}", getattr(self, field), "must be at least 1")
+        if not 0 < self.held_out < 1:
+            raise InputError("trex_large.held_out", self.held_out, "must be between 0 and 1")
+
+    def schedule(self) -> list[float]:
+        """Factor of the learning rate in each epoch: a cosine, one epoch late as in t-ReX's code (papers.md 3.7, item 8)."""
+        return [(1 + math.cos(math.pi * max(epoch - 1, 0) / self.epochs)) / 2 for epoch in range(self.epochs)]
+
+    def describe(self) -> str:
+        return (
+            f"t-ReX, large sets: linear layer, features l2-normalised, SGD (momentum {MOMENTUM}, batch {self.batch}, "
+            f"{self.epochs} epochs, cosine), {self.trials} TPE trials of lr in "
+            f"{self.learning_rate_low:g}…{self.learning_rate_high:g} and weight decay in "
+            f"{self.weight_decay_low:g}…{self.weight_decay_high:g} on {self.held_out:.0%} of the training images "
+            f"(stratified, seed {self.seed}), refitted on all"
+        )
+
+
+@dataclass(frozen=True)
+class TrexLargeResult:
+    """Accuracies on the test images in %, and how they came about."""
+
+    top1: float
+    mean_per_class: float
+    """mean over the classes that have test images (t-ReX's code calls it m_ap)"""
+    learning_rate: float
+    weight_decay: float
+    at_grid_edge: bool
+    """whether the learning rate is within 5 % of an end of its range (in the logarithm), or the weight decay of its upper
+    end, so that a better one may lie outside; the smallest weight decay is as good as none"""
+    validation: tuple[tuple[float, float, float], ...]
+    """(learning rate, weight decay, held-out top-1 in %) of each trial, in order"""
+
+
+def trex_large_probe(
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int, protocol: TrexLarge
+) -> TrexLargeResult:
+    """Test accuracy of a linear layer with the hyper-parameters of the best trial (the first of equals).
+
+    ``train`` (n, d) and ``test`` (m, d), labels in 0 ... num_classes-1; computed where ``train`` is. A score is that of
+    the last epoch. The test images are used once, after the choice.
+
+    Deviations: of a class of n images round(0.2 n) are held out, not int(0.2 n), and a class of one image is kept for
+    fitting (`studylib.data.splits.stratified_split`); each fit starts from the same weights and order of images, where
+    t-ReX's code goes on with one random generator; a class without a training image is never predicted.
+
+    Raises:
+        InputError: as `studylib.transfer.inputs.check_sets` and `stratified_split`.
+    """
+    check_sets(train, train_labels, test, test_labels, num_classes)
+    fit, held_out = stratified_split(train_labels, protocol.held_out, protocol.seed)
+    train_labels, test_labels, test = (values.to(train.device) for values in (train_labels, test_labels, test))
+    train, test = (functional.normalize(features.float(), dim=1) for features in (train, test))
+
+    def predict(values: dict[str, float], seen: Tensor, labels: Tensor, unseen: Tensor) -> Tensor:
+        rates, decays = [values["learning_rate"]], [values["weight_decay"]]
+        options = {"batch": protocol.batch, "schedule": protocol.schedule(), "seed": protocol.seed}
+        return train_heads(seen, labels, rates, decays, **options).predict(unseen)[0]
+
+    seen, seen_labels, unseen, unseen_labels = train[fit], train_labels[fit], train[held_out], train_labels[held_out]
+    found = tpe.search(
+        lambda values: top1(predict(values, seen, seen_labels, unseen), unseen_labels),
+        {
+            "learning_rate": (protocol.learning_rate_low, protocol.learning_rate_high),
+            "weight_decay": (protocol.weight_decay_low, protocol.weight_decay_high),
+        },
+        trials=protocol.trials,
+        seed=protocol.seed,
+        joint=True,
+    )
+    best = tpe.best(found)
+    rate, decay = best["learning_rate"], best["weight_decay"]
+    low, high = protocol.weight_decay_low, protocol.weight_decay_high
+    predicted = predict(best, train, train_labels, test)
+    return TrexLargeResult(
+        top1=top1(predicted, test_labels),
+        mean_per_class=mean_per_class(predicted, test_labels),
+        learning_rate=rate,
+        weight_decay=decay,
+        at_grid_edge=tpe.at_edge(rate, protocol.learning_rate_low, protocol.learning_rate_high)
+        or (tpe.at_edge(decay, low, high) and decay > (low * high) ** 0.5),
+        validation=tuple((values["learning_rate"], values["weight_decay"], value) for values, value in found),
+    )
