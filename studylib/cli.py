@@ -110,52 +110,79 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) ->
 @click.option("--encoder", metavar="FILE", type=click.Path(path_type=Path), help="A ResNet trained elsewhere.")
 @click.option("--suite", "suite_name", metavar="NAME", help="quick, small, broad12, trex8, trex13 or trex15.")
 @click.option("-d", "names", metavar="DATASET", multiple=True, help="A data set; repeatable.")
+@click.option("--protocol", "protocols", metavar="NAME", multiple=True, help="Repeatable. [knn and path]")
+@click.option(
+    "--layer", metavar="NAME", default="stage5", show_default=True, help="stage1 to stage5, projector1, ..., projector"
+)
 @click.option("--size", type=click.IntRange(8), metavar="PX", default=224, show_default=True, help="Image side for --encoder.")
 @click.option("--stem", metavar="NAME", default="", help="conv3 or conv3s2, for --encoder with a 3x3 first convolution.")
 def evaluate(
-    folder: Path | None, encoder: Path | None, suite_name: str | None, names: tuple[str, ...], size: int, stem: str
+    folder: Path | None,
+    encoder: Path | None,
+    suite_name: str | None,
+    names: tuple[str, ...],
+    protocols: tuple[str, ...],
+    layer: str,
+    size: int,
+    stem: str,
 ) -> None:
-    """Evaluate frozen features of a run or of any ResNet under torchvision's names on transfer sets.
+    """Evaluate frozen features of a run, or of any ResNet under torchvision's names, on transfer sets.
 
     FILE may be torchvision's weights, a released checkpoint or what `studylib export` wrote; code in it is never run.
-    kNN and linear accuracy, and t-ReX's mean log-odds if no set of the suite is missing.
+
+    \b
+    Protocols (top-1 in %; t-ReX's mean log-odds where no set is missing):
+      knn          20 weighted neighbours by cosine
+      path         logistic regression, 20 C, chosen on held-out training images
+      trex_small8  t-ReX's for small sets: L-BFGS, 30 trials of C
+      trex_large   t-ReX's for large sets: SGD on normalised features, 30 trials
+      broad12      the twelve-domain benchmark's: batch norm and a linear layer, its grid
+      ridge        one eigendecomposition for all penalties
+      episodes     5-way 5-shot, 600 episodes
+      per_class    1, 2, 4, ..., 128 images of each class
 
     \b
     Examples:
       studylib evaluate --run runs/sl-c82061fad9 --suite quick
-      studylib evaluate --encoder resnet50.pth --suite small --size 64
+      studylib evaluate --encoder resnet50.pth --suite small --size 64 --protocol trex_small8
     """
     if (folder is None) == (encoder is None):
         raise InputError("evaluate", None, "name one of --run FOLDER and --encoder FILE")
     if not (suite_name or names):
         raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
-    from studylib import suites
-
-    wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
     files.usable(paths.runs(), "STUDYLIB_RUNS")
-    from studylib.evaluate import Evaluation
-    from studylib.evaluate import evaluate as rows_of
+    from studylib import suites
+    from studylib.errors import choose
     from studylib.external import External
+    from studylib.probe import PROTOCOLS, probe
     from studylib.report import log_odds
     from studylib.training.record import find_run
 
+    chosen = [choose("protocol", name, PROTOCOLS) for name in protocols or ("knn", "path")]
+    wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
-    source.snapshot()
+    print(source.name, flush=True)
     lacking = suites.missing(wanted)
-    shown = []
-    for name in [name for name in wanted if name not in lacking]:
-        found = {row["measure"]: row["value"] for row in rows_of(source, Evaluation(dataset=name, measures=False))}
-        columns = {"kNN top-1": "knn_top1", "linear top-1": "linear_top1", "mean per class": "linear_mean_per_class"}
-        shown.append({"data set": name} | {title: round(found[measure], 1) for title, measure in columns.items()})
-        shown[-1] |= {"converged": bool(found["linear_converged"]), "exact": found["linear_top1"]}
-        print(f"{source.name}  {name}  linear {found['linear_top1']:.1f} %", file=sys.stderr)
-    exact = [row.pop("exact") for row in shown]
+    shown, scores = [], {}
+    for dataset in [name for name in wanted if name not in lacking]:
+        row = {"data set": dataset}
+        for name in chosen:
+            rows = probe(source, dataset, name, layer=layer)
+            tops = {r["measure"]: r["value"] for r in rows if r["measure"].startswith("top1")}
+            row |= {measure.replace("top1", name): f"{value:.1f}" for measure, value in tops.items()}
+            if any(r["measure"].startswith("converged") and not r["value"] for r in rows):
+                print(f"{dataset}: {name} did not converge everywhere", file=sys.stderr)
+            for measure, value in tops.items():
+                scores.setdefault(measure.replace("top1", name), []).append(value)
+        shown.append(row)
+        print(f"{dataset} done", file=sys.stderr)
     if shown:
+        if not lacking:
+            means = {name: f"{sum(map(log_odds, values)) / len(values):.3f}" for name, values in scores.items()}
+            shown.append({"data set": "mean log-odds"} | means)
         print(table(shown))
     for why in lacking.values():
         print(f"missing: {why}")
-    if not lacking:
-        print(f"mean log-odds of linear top-1 over {len(exact)} sets: {sum(map(log_odds, exact)) / len(exact):.3f}")
 
 
 @studylib.command()

@@ -8,7 +8,20 @@ from test_launch import PARAMETERS, write_notebook
 
 from studylib import __version__, cli
 
-COMMANDS = ("pretrain", "run", "reproduce", "plan", "grid", "evaluate", "export", "data", "data list", "data fetch", "data check", "bench")
+COMMANDS = (
+    "pretrain",
+    "run",
+    "reproduce",
+    "plan",
+    "grid",
+    "evaluate",
+    "export",
+    "data",
+    "data list",
+    "data fetch",
+    "data check",
+    "bench",
+)
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 """Encoders trained elsewhere: found in checkpoints, refused with a reason, worth the same as our own."""
 
 import argparse
+import dataclasses
+import math
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from studylib.data import load
 from studylib.errors import InputError
 from studylib.evaluate import Evaluation, evaluate
 from studylib.external import External, read_encoder
+from studylib.probe import PROTOCOLS, probe
 from studylib.training import Run, train
 from studylib.training.export import export_encoder
 
@@ -112,7 +115,10 @@ def test_evaluate_command(runs, tmp_path, capsys):
     assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "-d", "digits"]) == 0
     said = capsys.readouterr().out
     assert "glyphs_georgian/few" in said
-    assert "mean log-odds of linear top-1 over 2 sets" in said
+    assert [line.split()[:2] for line in said.splitlines()[-1:]] == [["mean", "log-odds"]]
+    accuracies = [[float(part) for part in line.split()[1:]] for line in said.splitlines()[2:4]]
+    expected = [sum(math.log(a / (100 - a)) for a in column) / 2 for column in zip(*accuracies, strict=True)]
+    assert [float(part) for part in said.splitlines()[-1].split()[2:]] == pytest.approx(expected, abs=0.02)
     assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "-d", "flowers102"]) == 0
     said = capsys.readouterr().out
     assert "missing: data='flowers102': is in none of" in said
@@ -121,11 +127,42 @@ def test_evaluate_command(runs, tmp_path, capsys):
         (["-d", "digits"], "name one of --run FOLDER and --encoder FILE"),
         (["--run", str(run.folder)], "name a suite"),
         (["--run", str(run.folder), "--suite", "quik"], "did you mean 'quick'"),
+        (["--run", str(run.folder), "-d", "digits", "--protocol", "pathh"], "did you mean 'path'"),
+        (["--run", str(run.folder), "-d", "digits", "--layer", "stage6"], "did you mean 'stage"),
         (["--run", str(tmp_path), "-d", "digits"], "it has no config.json"),
         (["--encoder", str(tmp_path / "none.pth"), "-d", "digits"], "is not a file"),
     ):
         assert main(["evaluate", *arguments]) == 2
         assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_is_what_its_function_gives_and_kept(runs, monkeypatch, name):
+    """On the pooled output of a small encoder; a second call reads the file."""
+    run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 0}))
+    train(run.config, say=str)
+    small = {
+        "trex_small8": {"trials": 3},
+        "trex_large": {"trials": 2, "epochs": 3},
+        "per_class": {"images": (1, 4), "draws": 2},
+    }
+    small |= {"episodes": {"episodes": 20, "ways": 3}, "broad12": {"search_epochs": 1, "epochs": 2}}
+    protocol, function = PROTOCOLS[name]
+    protocol = dataclasses.replace(protocol, **small.get(name, {}))
+    monkeypatch.setitem(PROTOCOLS, name, (protocol, function))
+    rows = probe(run, "glyphs_georgian/few", name)
+    seen = features.extract(run, load("glyphs_georgian/few"))
+    sets = (seen.layers["stage5"], seen.labels)
+    sets = sets if name == "episodes" else (*seen.part("stage5", "train"), *seen.part("stage5", "test"))
+    expected = function(*sets, seen.num_classes, protocol)
+    found = {row["measure"]: row["value"] for row in rows}
+    for result in expected if isinstance(expected, list) else [expected]:
+        ending = f"_{result.images}" if isinstance(expected, list) else ""
+        assert found[f"top1{ending}"] == pytest.approx(result.top1, abs=1e-9)
+    assert {row["protocol"] for row in rows} == {protocol.describe()}
+    assert found["seconds"] > 0
+    monkeypatch.setitem(PROTOCOLS, name, (protocol, None))
+    assert probe(run, "glyphs_georgian/few", name) == rows
 
 
 def test_suites_are_lists_of_names():

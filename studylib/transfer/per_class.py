@@ -11,7 +11,7 @@ from studylib.errors import InputError
 from studylib.transfer.accuracy import interval, mean_per_class, top1
 from studylib.transfer.few_shot import class_rows
 from studylib.transfer.inputs import check_sets
-from studylib.transfer.linear import normalised, fit_path
+from studylib.transfer.linear import fit_path, normalised
 from studylib.transfer.protocols import LinearPath
 
 
