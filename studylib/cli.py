@@ -111,6 +111,7 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) ->
 @click.option("--suite", "suite_name", metavar="NAME", help="quick, small, broad12, trex8, trex13 or trex15.")
 @click.option("-d", "names", metavar="DATASET", multiple=True, help="A data set; repeatable.")
 @click.option("--protocol", "protocols", metavar="NAME", multiple=True, help="Repeatable. [knn and path]")
+@click.option("--measures", is_flag=True, help="Print the measures of the features as well (held-out images).")
 @click.option(
     "--layer", metavar="NAME", default="stage5", show_default=True, help="stage1 to stage5, projector1, ..., projector"
 )
@@ -122,6 +123,7 @@ def evaluate(
     suite_name: str | None,
     names: tuple[str, ...],
     protocols: tuple[str, ...],
+    measures: bool,
     layer: str,
     size: int,
     stem: str,
@@ -154,6 +156,7 @@ def evaluate(
     from studylib import suites
     from studylib.errors import choose
     from studylib.external import External
+    from studylib.measure import measure
     from studylib.probe import PROTOCOLS, probe
     from studylib.report import log_odds
     from studylib.training.record import find_run
@@ -175,6 +178,11 @@ def evaluate(
             for measure, value in tops.items():
                 scores.setdefault(measure.replace("top1", name), []).append(value)
         shown.append(row)
+        if measures:
+            rows = [
+                {k: r[k] for k in ("dataset", "measure", "protocol", "value")} for r in measure(source, dataset, layer=layer)
+            ]
+            print(table([row | {"value": f"{row['value']:.4g}"} for row in rows]) + "\n")
         print(f"{dataset} done", file=sys.stderr)
     if shown:
         if not lacking:

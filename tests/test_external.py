@@ -119,6 +119,9 @@ def test_evaluate_command(runs, tmp_path, capsys):
     accuracies = [[float(part) for part in line.split()[1:]] for line in said.splitlines()[2:4]]
     expected = [sum(math.log(a / (100 - a)) for a in column) / 2 for column in zip(*accuracies, strict=True)]
     assert [float(part) for part in said.splitlines()[-1].split()[2:]] == pytest.approx(expected, abs=0.02)
+    assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "--protocol", "ridge", "--measures"]) == 0
+    said = capsys.readouterr().out
+    assert "effective_rank" in said and "frechet_distance" in said and "ridge" in said
     assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "-d", "flowers102"]) == 0
     said = capsys.readouterr().out
     assert "missing: data='flowers102': is in none of" in said
