@@ -172,11 +172,11 @@ def evaluate(
         for name in chosen:
             rows = probe(source, dataset, name, layer=layer)
             tops = {r["measure"]: r["value"] for r in rows if r["measure"].startswith("top1")}
-            row |= {measure.replace("top1", name): f"{value:.1f}" for measure, value in tops.items()}
+            row |= {title.replace("top1", name): f"{value:.1f}" for title, value in tops.items()}
             if any(r["measure"].startswith("converged") and not r["value"] for r in rows):
                 print(f"{dataset}: {name} did not converge everywhere", file=sys.stderr)
-            for measure, value in tops.items():
-                scores.setdefault(measure.replace("top1", name), []).append(value)
+            for title, value in tops.items():
+                scores.setdefault(title.replace("top1", name), []).append(value)
         shown.append(row)
         if measures:
             rows = [
