@@ -17,7 +17,7 @@ def frontier(frame: pd.DataFrame, *, upstream: str, transfer: str) -> tuple[Figu
     """
     rows = statistics.select(statistics.at_end(frame), measure=[upstream, transfer])
     table = statistics.over_seeds(rows, ["method", "measure"])
-    figure = style.canvas(1, 2.75)
+    figure = style.canvas(2, 3.1)
     axes = figure.subplots()
     drawn = []
     for method, part in style.by_method(table.dropna(subset="mean")):
@@ -30,10 +30,11 @@ def frontier(frame: pd.DataFrame, *, upstream: str, transfer: str) -> tuple[Figu
         style.mark(axes, x["mean"], y["mean"], y["half_width"], method)
     axes.set_xlabel(f"Pre-training classes: {style.measure_label(upstream)}")
     axes.set_ylabel(f"Transfer: {style.measure_label(transfer)}")
+    style.within_percent(axes, upstream, transfer)
     if not drawn:
         style.absent(axes)
         axes.set_xticks([])
-    style.legend(figure, drawn, most=3)
+    style.legend(figure, drawn, most=5)
     lacking = [style.look(method).label for method in style.ordered(table["method"]) if method not in drawn]
     style.note(figure, style.seeds(table) + (f"\nwithout results: {', '.join(lacking)}" if lacking else ""))
     return figure, table

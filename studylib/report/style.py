@@ -114,7 +114,7 @@ MEASURES = {
     "seconds_per_epoch": Measure(label="Time per epoch (s)", decimals=1),
     "images_per_s": Measure(label="Training images per second", decimals=0),
     "passes": Measure(label="Encoder passes per image", decimals=2),
-    "passes_without_gradient": Measure(label="of the moving average", decimals=2),
+    "passes_without_gradient": Measure(label="Passes of the average", decimals=2),
 }
 
 DATASETS = {
@@ -224,6 +224,16 @@ def mark(axes: Axes, x: float, y: float, half: float, method: str, *, horizontal
     bar = {"xerr" if horizontal else "yerr": half} if half == half else {}
     face = {"markerfacecolor": "white"} if hollow else {"markeredgecolor": "white", "markeredgewidth": 0.4}
     axes.errorbar(x, y, color=drawn.colour, marker=drawn.marker, capsize=1.8, elinewidth=0.9, zorder=3, **bar, **face)
+
+
+def within_percent(axes: Axes, x: str = "", y: str = "") -> None:
+    """Cut axes of measures in % at 0 and 100: what an interval of few seeds has beyond them means nothing."""
+    if measure_label(x).endswith("(%)"):
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, -1.5), min(high, 101.5))
+    if measure_label(y).endswith("(%)"):
+        low, high = axes.get_ylim()
+        axes.set_ylim(max(low, -1.5), min(high, 101.5))
 
 
 def absent(axes: Axes, text: str = "no results") -> None:

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 
 from studylib.report import statistics, style
 
+MANY = 5  # methods that one column and one line per data set can show
+
 
 def transfer(
     frame: pd.DataFrame,
@@ -32,15 +34,17 @@ def transfer(
     groups = {title: list(names) for title, names in (groups or {"": list(dict.fromkeys(table["dataset"])) or [""]}).items()}
     table = table[table["dataset"].isin([name for names in groups.values() for name in names])]
     count = sum(len(names) for names in groups.values())
-    pitch = 0.2 + 0.02 * max(table["method"].nunique() - 2, 0)  # inches per data set: more methods need more room
-    figure = style.canvas(1, 0.85 + pitch * count + 0.2 * len(groups))
+    methods = table["method"].nunique()
+    pitch = 0.2 + 0.03 * max(methods - 2, 0)  # inches per data set: more methods need more room
+    figure = style.canvas(2 if methods > MANY else 1, 0.85 + pitch * count + 0.2 * len(groups))
     heights = [len(names) for names in groups.values()]
     blocks = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
     for axes, (title, names) in zip(blocks, groups.items(), strict=True):
         _draw(axes, table, names)
         axes.set_title(title, loc="left", fontsize=style.SMALL, color=style.GREY, pad=2)
     blocks[-1].set_xlabel(style.measure_label(measure))
-    style.legend(figure, table["method"])
+    style.within_percent(blocks[-1], measure)
+    style.legend(figure, table["method"], most=5 if methods > MANY else 4)
     style.note(figure, style.seeds(table) + _lacking(table))
     titles = {name: title for title, names in groups.items() for name in names}
     data = table.assign(group=table["dataset"].map(titles), layer=layer, measure=measure)
@@ -57,7 +61,7 @@ def _lacking(table: pd.DataFrame) -> str:
 
 
 def _draw(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
-    offsets = style.dodge(table["method"], min(0.16 * (table["method"].nunique() - 1), 0.6))
+    offsets = style.dodge(table["method"], min(0.16 * (table["method"].nunique() - 1), 0.75))
     for y, name in enumerate(names):
         part = table[table["dataset"] == name]
         seen = part.dropna(subset="mean")
@@ -68,7 +72,8 @@ def _draw(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
         else:
             places = [y + offsets[method] for method in style.ordered(seen["method"])]
             values = [seen.loc[seen["method"] == method, "mean"].item() for method in style.ordered(seen["method"])]
-            axes.plot(values, places, color="0.75", linewidth=1.4, zorder=1, solid_capstyle="round")
+            if len(values) <= MANY:  # with more, a line would only cross itself
+                axes.plot(values, places, color="0.75", linewidth=1.4, zorder=1, solid_capstyle="round")
         for method, row in style.by_method(part):
             style.mark(axes, row["mean"].item(), y + offsets[method], row["half_width"].item(), method, horizontal=True)
     if not table["dataset"].isin(names).any():
