@@ -197,6 +197,16 @@ class Look:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TRexPlain:
+    weight_std: float = 0.02
+    """standard deviation from which the learned class weights start (code:trex.py). Ours, where it is larger: only their
+    direction counts, and the shorter they are, the further a step turns them"""
+
+    def __post_init__(self) -> None:
+        require("trex_plain.weight_std", self.weight_std, self.weight_std > 0, "must be positive")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Byol:
     width: int = 4096
     """width of the predictor's hidden layer (BYOL's for ResNet-50)"""
@@ -259,6 +269,7 @@ class RunConfig:
     ema: Ema = field(default_factory=Ema)
     bank: Bank = field(default_factory=Bank)
     look: Look = field(default_factory=Look)
+    trex_plain: TRexPlain = field(default_factory=TRexPlain)
     byol: Byol = field(default_factory=Byol)
     dino: Dino = field(default_factory=Dino)
     monitor: Monitor = field(default_factory=Monitor)
@@ -313,7 +324,7 @@ METHODS = {
     "look": ("look", "bank", "ema", "temperature", "multi_crop"),
     "trex": ("bank", "ema", "temperature", "multi_crop"),
     "trex_star": ("bank", "ema", "temperature", "multi_crop"),
-    "trex_plain": ("temperature", "multi_crop"),
+    "trex_plain": ("trex_plain", "temperature", "multi_crop"),
     "supcon": ("temperature", "multi_crop"),
     "simclr": ("temperature", "multi_crop"),
     "moco_v1": ("bank", "ema", "temperature", "multi_crop"),

@@ -154,12 +154,11 @@ def look_neighbours(scale_name: str, seeds: int | None = None, overrides: dict[s
 
 def trex_buildup(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX from its base (cosine softmax, one crop, no projector), adding multi-crop, projector, OCM: claims T2 and T3."""
-    same = {"temperature": resolve(scale_name, "trex").temperature}
     one_crop = {"multi_crop.local_crops": 0, "multi_crop.local_size": 0}
     rows = {
-        "base": ("trex_plain", NO_PROJECTOR | one_crop | same),
-        "+ multi-crop": ("trex_plain", NO_PROJECTOR | same),
-        "+ projector": ("trex_plain", same),
+        "base": ("trex_plain", NO_PROJECTOR | one_crop),
+        "+ multi-crop": ("trex_plain", NO_PROJECTOR),
+        "+ projector": ("trex_plain", {}),
         "+ OCM": ("trex", {}),
     }
     return ablation(scale_name, rows, seeds, overrides)

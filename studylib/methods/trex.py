@@ -37,7 +37,8 @@ class TRex(Method):
                     nn.init.zeros_(module.bias)
         self.weight = self.average = self.bank = None
         if config.method == "trex_plain":
-            self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(classes, self.outputs), std=HEAD_STD))
+            std = config.trex_plain.weight_std
+            self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(classes, self.outputs), std=std))
         else:
             self.average = Average(self, config.ema)
             self.bank = Bank(config.bank, self.outputs, classes)
