@@ -69,8 +69,9 @@ class Projector:
         require("projector.hidden_layers", self.hidden_layers, self.hidden_layers >= 0, "must be 0 or more")
         require("projector.width", self.width, self.width >= 1, "must be at least 1")
         require("projector.out", self.out, self.out >= 0, "must be 0 (no last layer) or more")
-        parts = self.linear or self.batch_norm or self.activation != "none"
-        require("projector.hidden_layers", self.hidden_layers, parts or not self.hidden_layers, "the blocks would be empty")
+        parts = self.linear or self.batch_norm or self.activation != "none" or self.out
+        fix = "the blocks would be empty, and there is no last layer"
+        require("projector.hidden_layers", self.hidden_layers, bool(parts or not self.hidden_layers), fix)
 
     @property
     def exists(self) -> bool:
