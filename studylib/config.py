@@ -69,13 +69,15 @@ class Projector:
         require("projector.hidden_layers", self.hidden_layers, self.hidden_layers >= 0, "must be 0 or more")
         require("projector.width", self.width, self.width >= 1, "must be at least 1")
         require("projector.out", self.out, self.out >= 0, "must be 0 (no last layer) or more")
-        parts = self.linear or self.batch_norm or self.activation != "none" or self.out
-        fix = "the blocks would be empty, and there is no last layer"
-        require("projector.hidden_layers", self.hidden_layers, bool(parts or not self.hidden_layers), fix)
 
     @property
     def exists(self) -> bool:
         return self.hidden_layers > 0 or self.out > 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether it has hidden blocks, but nothing in them and nothing after them."""
+        return self.exists and not (self.linear or self.batch_norm or self.activation != "none" or self.out)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -283,6 +285,8 @@ class RunConfig:
             require("projector", "given", not self.projector.exists, "sl has none; use method=sl_mlp")
         if self.method == "sl_mlp":
             require("projector", "none", self.projector.exists, "sl_mlp needs one; use method=sl for none")
+        fix = "the blocks would be empty, and there is no last layer"
+        require("projector.hidden_layers", self.projector.hidden_layers, not self.projector.empty, fix)
         used = METHODS[self.method]
         for name in sorted({name for names in METHODS.values() for name in names} - set(used)):
             given = changed(self).get(name)
