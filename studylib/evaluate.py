@@ -80,7 +80,7 @@ def _compute(run: Run | External, evaluation: Evaluation) -> list[dict[str, Any]
         found = []
         if evaluation.measures:
             for split in ("train", "test"):
-                found += [{"split": split} | row for row in _measures(layer, split, seen, upstream, evaluation)]
+                found += [{"split": split} | row for row in paper_measures(layer, split, seen, upstream)]
         if evaluation.transfer:
             found += [{"split": "test"} | row for row in _transfer(layer, seen, evaluation)]
         rows += [{"layer": layer} | row for row in found]
@@ -88,9 +88,8 @@ def _compute(run: Run | External, evaluation: Evaluation) -> list[dict[str, Any]
     return [{"dataset": evaluation.dataset, "epoch": epoch} | row for row in rows]
 
 
-def _measures(
-    layer: str, split: str, seen: Features, upstream: Features | None, evaluation: Evaluation
-) -> Iterator[dict[str, Any]]:
+def paper_measures(layer: str, split: str, seen: Features, upstream: Features | None) -> Iterator[dict[str, Any]]:
+    """Rows (protocol, measure, value) of SL-MLP's measures: φ with its distances, R and, if ``upstream`` is another set, Π."""
     features, labels = seen.part(layer, split)
     labels = labels.unique(return_inverse=True)[1]  # a split may lack a class
     for name, options in VARIANTS.items():
@@ -98,7 +97,7 @@ def _measures(
         for part in ("phi", "inter", "intra"):
             yield {"protocol": name, "measure": part, "value": getattr(ratio, part)}
     yield {"protocol": "with the diagonal", "measure": "redundancy", "value": redundancy(features)}
-    if upstream and evaluation.dataset != upstream.name:
+    if upstream and seen.name != upstream.name:
         pre_features, pre_labels = upstream.part(layer, split)
         pre = class_centres(pre_features, pre_labels.unique(return_inverse=True)[1])
         own = class_centres(features, labels)

@@ -8,7 +8,7 @@ from typing import Any
 from studylib import files, measures
 from studylib.data import load
 from studylib.errors import choose
-from studylib.evaluate import MIXTURENESS_K, VARIANTS
+from studylib.evaluate import paper_measures
 from studylib.external import External
 from studylib.features import PROTOCOL, Features, extract
 from studylib.training import Run
@@ -34,9 +34,10 @@ def measure(
     if not file.exists():
         seen = extract(source, images, epoch)
         choose("layer", layer, seen.layers)
-        rows = list(_own(seen, layer, split)) + list(_modes(images, seen, layer, split))
-        if source.pretraining_set not in (None, dataset):
-            rows += _between(extract(source, load(source.pretraining_set), epoch), seen, layer, split)
+        pre = extract(source, load(source.pretraining_set), epoch) if source.pretraining_set not in (None, dataset) else None
+        rows = [(row["measure"], row["protocol"], row["value"]) for row in paper_measures(layer, split, seen, pre)]
+        rows += [*_own(seen, layer, split), *_modes(images, seen, layer, split)]
+        rows += _between(pre, seen, layer, split) if pre else []
         at = {"dataset": dataset, "epoch": source.epochs if epoch is None else epoch, "layer": layer, "split": split}
         files.write_json(file, [at | {"protocol": how, "measure": name, "value": value} for name, how, value in rows])
     return json.loads(file.read_text())
@@ -44,16 +45,11 @@ def measure(
 
 def _own(seen: Features, layer: str, split: str) -> Iterator[tuple[str, str, float]]:
     features, labels = _part(seen, layer, split)
-    for how, options in VARIANTS.items():
-        ratio = measures.discriminative_ratio(features, labels, **options)
-        for name in ("phi", "inter", "intra"):
-            yield name, how, getattr(ratio, name)
     plain, unit = measures.moments(features), measures.moments(features, normalise=True)
     separation = measures.class_separation(features, labels)
     yield "intra_class_distance", "l2-normalised", measures.intra_class_distance(features, labels)
     yield "class_separation", "cosine", separation.r2
     yield "neural_collapse", "classes weigh equally", measures.neural_collapse(features, labels)
-    yield "redundancy", "with the diagonal", measures.redundancy(plain)
     yield "effective_rank", "not centred", measures.effective_rank(plain)
     yield "effective_rank", "centred", measures.effective_rank(plain, centre=True)
     yield "coding_length", "ε = 0.5, l2-normalised, per image", measures.coding_length(unit)
@@ -70,10 +66,7 @@ def _modes(images: Any, seen: Features, layer: str, split: str) -> Iterator[tupl
 
 
 def _between(pre: Features, seen: Features, layer: str, split: str) -> Iterator[tuple[str, str, float]]:
-    (features, labels), (others, other_labels) = _part(seen, layer, split), _part(pre, layer, split)
-    centres, own = measures.class_centres(others, other_labels), measures.class_centres(features, labels)
-    for k in [k for k in MIXTURENESS_K if k < len(centres) + len(own)]:
-        yield "mixtureness", f"k={k}", measures.mixtureness(centres, own, k=k)
+    features, others = seen.part(layer, split)[0], pre.part(layer, split)[0]
     yield "frechet_distance", "to the pre-training set", measures.frechet_distance(features, others)
     yield "squared_mmd", "to the pre-training set, RBF of the median distance", measures.squared_mmd(features, others)
 

@@ -26,3 +26,12 @@ def glyph_cache() -> Path:
 def own_runs(tmp_path, monkeypatch):
     """No test writes into the runs of a user."""
     monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "own-runs"))
+
+
+@pytest.fixture
+def runs(tmp_path, monkeypatch, glyph_cache):
+    """An empty runs folder that shares the rendered glyphs."""
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "cache").symlink_to(glyph_cache)
+    return tmp_path / "runs"

@@ -89,14 +89,6 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
         loop.refuse_unfit(resolve("smoke", "sl"), images)
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch, glyph_cache):
-    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "cache").symlink_to(glyph_cache)
-    return tmp_path / "runs"
-
-
 def test_training_by_two_processes_resumes_bit_for_bit(runs):
     """SIGTERM to both: the state is saved, both leave with 75, and the next call ends as an uninterrupted one."""
     settings = {"optimisation.epochs": 4, "monitor.every": 0}

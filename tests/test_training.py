@@ -24,15 +24,6 @@ from studylib.training import Run, checkpoint, loop, train
 WORKER = [sys.executable, "-m", "studylib.worker"]
 
 
-@pytest.fixture
-def runs(tmp_path, monkeypatch, glyph_cache):
-    """An empty runs folder that shares the rendered glyphs."""
-    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "cache").symlink_to(glyph_cache)
-    return tmp_path / "runs"
-
-
 def smoke(method="sl_mlp", seed=0, **overrides):
     return resolve("smoke", method, seed, {name.replace("__", "."): value for name, value in overrides.items()})
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from studylib.config import Ema
-from studylib.methods.method import Method, encode
+from studylib.methods.method import Method, project
 
 
 class Average(nn.Module):
@@ -49,5 +49,4 @@ class Average(nn.Module):
     @torch.no_grad()
     def project(self, views: Sequence[Tensor]) -> Tensor:
         """As `Method.project`, without gradient."""
-        features = encode(lambda images: self.encoder(self.normalise(images)), views)
-        return self.projector(features) if self.projector else features
+        return project(self, views)

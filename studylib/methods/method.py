@@ -42,8 +42,7 @@ class Method(nn.Module):
 
     def project(self, views: Sequence[Tensor]) -> Tensor:
         """h(f(x)) of M views (B, 3, H, W), one after the other: (M B, p)."""
-        features = encode(lambda images: self.encoder(self.normalise(images)), views)
-        return self.projector(features) if self.projector else features
+        return project(self, views)
 
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Scalar loss of a batch, and values for the log."""
@@ -66,6 +65,12 @@ def crops(augmentation: Augmentation, multi_crop: MultiCrop) -> list[Augmentatio
         solarise=0.0,
     )
     return [augmentation] * multi_crop.global_crops + [local] * multi_crop.local_crops
+
+
+def project(network: nn.Module, views: Sequence[Tensor]) -> Tensor:
+    """h(f(x)) (M B, p) of M views by a ``network`` with ``normalise``, ``encoder`` and ``projector`` (or none)."""
+    features = encode(lambda images: network.encoder(network.normalise(images)), views)
+    return network.projector(features) if network.projector else features
 
 
 def encode(encoder: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> Tensor:
