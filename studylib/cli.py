@@ -135,6 +135,7 @@ def evaluate(
     \b
     Protocols (top-1 in %; t-ReX's mean log-odds where no set is missing):
       knn          20 weighted neighbours by cosine
+      knn_grid     the same, k and temperature chosen on held-out training images
       path         logistic regression, 20 C, chosen on held-out training images
       trex_small8  t-ReX's for small sets: L-BFGS, 30 trials of C
       trex_large   t-ReX's for large sets: SGD on normalised features, 30 trials
@@ -154,35 +155,37 @@ def evaluate(
         raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import suites
+    from studylib.data import load
     from studylib.errors import choose
+    from studylib.evaluate import Evaluation
+    from studylib.evaluate import evaluate as evaluated
     from studylib.external import External
-    from studylib.measure import measure
-    from studylib.probe import PROTOCOLS, probe
+    from studylib.features import extract
+    from studylib.probe import PROTOCOLS
     from studylib.report import log_odds
     from studylib.training.record import find_run
 
-    chosen = [choose("protocol", name, PROTOCOLS) for name in protocols or ("knn", "path")]
+    chosen = tuple(PROTOCOLS[choose("protocol", name, PROTOCOLS)][0]() for name in protocols or ("knn", "path"))
     wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
     print(source.name, flush=True)
     lacking = suites.missing(wanted)
     shown, scores = [], {}
     for dataset in [name for name in wanted if name not in lacking]:
+        asked = Evaluation(dataset=dataset, layers=(layer,), measures="all" if measures else "none", protocols=chosen)
+        choose("layer", layer, extract(source, load(dataset)).layers)
         row = {"data set": dataset}
-        for name in chosen:
-            rows = probe(source, dataset, name, layer=layer)
-            tops = {r["measure"]: r["value"] for r in rows if r["measure"].startswith("top1")}
-            row |= {title.replace("top1", name): f"{value:.1f}" for title, value in tops.items()}
-            if any(r["measure"].startswith("converged") and not r["value"] for r in rows):
-                print(f"{dataset}: {name} did not converge everywhere", file=sys.stderr)
-            for title, value in tops.items():
-                scores.setdefault(title.replace("top1", name), []).append(value)
+        found = [r for r in evaluated(source, asked) if r["split"] != "train"]
+        for r in [r for r in found if "_top1" in r["measure"]]:
+            title = r["measure"].replace("_top1", "")
+            row[title] = f"{r['value']:.1f}"
+            scores.setdefault(title, []).append(r["value"])
+        for r in [r for r in found if "_converged" in r["measure"] and not r["value"]]:
+            print(f"{dataset}: {r['measure'].replace('_converged', ' ').strip()} did not converge everywhere", file=sys.stderr)
         shown.append(row)
         if measures:
-            rows = [
-                {k: r[k] for k in ("dataset", "measure", "protocol", "value")} for r in measure(source, dataset, layer=layer)
-            ]
-            print(table([row | {"value": f"{row['value']:.4g}"} for row in rows]) + "\n")
+            own = [r for r in found if r["measure"].split("_top1")[0] not in row]
+            print(table([{k: r[k] for k in ("measure", "protocol")} | {"value": f"{r['value']:.4g}"} for r in own]) + "\n")
         print(f"{dataset} done", file=sys.stderr)
     if shown:
         if not lacking:

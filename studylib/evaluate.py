@@ -1,30 +1,22 @@
-"""What a trained run is worth on a data set: measures at every layer and transfer accuracy, as rows of the results table."""
+"""What an encoder is worth on a data set: measures at its layers and transfer accuracy, as rows of the results table."""
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studylib import files
 from studylib.data import load
-from studylib.errors import InputError
+from studylib.errors import InputError, choose
 from studylib.external import External
-from studylib.features import PROTOCOL, Features, extract
-from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
+from studylib.features import PROTOCOL, extract
+from studylib.measure import MEASURES
+from studylib.probe import Subject, probe
 from studylib.training import Run
-from studylib.transfer import Knn, LinearPath, knn_accuracy, linear_probe
+from studylib.transfer import Knn, LinearPath
 
-# The papers leave open whether distances are squared and features normalised (papers.md 2.3): all are computed.
-VARIANTS = {
-    "squared": {"squared": True, "normalise": False},
-    "squared, l2-normalised": {"squared": True, "normalise": True},
-    "not squared": {"squared": False, "normalise": False},
-    "not squared, l2-normalised": {"squared": False, "normalise": True},
-}
-
-MIXTURENESS_K = (1, 5, 10)  # the paper's k is unknown: a small range is computed
+VERSION = 2  # raised when a measure or a protocol changes, so that old values are not taken for new ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,85 +28,52 @@ class Evaluation:
     """``stage1`` to ``stage5`` (the encoder's output), ``projector1``, ..., ``projector``; layers a run lacks are left out"""
     epoch: int | None = None
     """epochs of pre-training, by default all"""
-    measures: bool = True
-    """whether to compute φ, R and, against the pre-training set, Π"""
-    transfer: bool = True
-    """whether to compute kNN and linear accuracy"""
-    knn: Knn = field(default_factory=Knn)
-    linear: LinearPath = field(default_factory=LinearPath)
+    measures: str = "papers"
+    """papers: φ, R and, against the pre-training set, Π; all: the whole suite; none (`studylib.measure`)"""
+    protocols: tuple[Any, ...] = (Knn(), LinearPath())
+    """transfer protocols (`studylib.probe.PROTOCOLS`)"""
+
+    def __post_init__(self) -> None:
+        choose("measures", self.measures, MEASURES)
 
 
-def cached(run: Run | External, evaluation: Evaluation) -> Path:
+def cached(source: Run | External, evaluation: Evaluation) -> Path:
     """File that holds the rows of an evaluation once it is done."""
-    key = hashlib.sha256(json.dumps([PROTOCOL, asdict(evaluation)], sort_keys=True).encode()).hexdigest()[:10]
-    return run.folder / "results" / f"{evaluation.dataset.replace('/', '_').replace('@', '_')}-{key}.json"
+    key = hashlib.sha256(f"{PROTOCOL} {VERSION} {evaluation!r}".encode()).hexdigest()[:10]
+    return source.folder / "results" / f"{evaluation.dataset.replace('/', '_').replace('@', '_')}-{key}.json"
 
 
-def from_task(settings: dict[str, Any]) -> Evaluation:
-    """The evaluation that ``dataclasses.asdict`` and JSON described."""
-    protocols = {"knn": Knn(**settings["knn"]), "linear": LinearPath(**settings["linear"])}
-    return Evaluation(**settings | protocols | {"layers": tuple(settings["layers"])})
-
-
-def evaluate(run: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Rows (dataset, epoch, layer, split, protocol, measure, value) of one evaluation; computed once and kept with the run.
+def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
+    """Rows (dataset, epoch, layer, split, protocol, measure, value) of one evaluation; computed once and kept with the encoder.
 
     Accuracies are in %. Measures are computed on the ``train`` and on the ``test`` rows of the data set and say so.
+
+    Raises:
+        InputError: a data set that cannot be read or that a protocol cannot use, or a run that was trained on other images.
     """
-    file = cached(run, evaluation)
+    file = cached(source, evaluation)
     if not file.exists():
-        files.write_json(file, _compute(run, evaluation))
+        files.write_json(file, _compute(source, evaluation))
     return json.loads(file.read_text())
 
 
-def _compute(run: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
+def _compute(source: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
     upstream = None
-    if run.pretraining_set:
-        images = load(run.pretraining_set)
-        if images.checksum != run.data_sha256:
-            raise InputError("run", run.name, f"was trained on another {images.name}; move {run.folder} away to train anew")
-        upstream = extract(run, images, evaluation.epoch) if evaluation.measures else None
-    seen = extract(run, load(evaluation.dataset), evaluation.epoch)
+    if source.pretraining_set:
+        pretraining = load(source.pretraining_set)
+        if pretraining.checksum != source.data_sha256:
+            raise InputError("run", source.name, f"was trained on another {pretraining.name}; move {source.folder} away")
+        if evaluation.measures != "none" and source.pretraining_set != evaluation.dataset:
+            upstream = extract(source, pretraining, evaluation.epoch)
+    images = load(evaluation.dataset)
+    seen = extract(source, images, evaluation.epoch)
     rows = []
     for layer in [layer for layer in evaluation.layers if layer in seen.layers]:
         found = []
-        if evaluation.measures:
-            for split in ("train", "test"):
-                found += [{"split": split} | row for row in paper_measures(layer, split, seen, upstream)]
-        if evaluation.transfer:
-            found += [{"split": "test"} | row for row in _transfer(layer, seen, evaluation)]
+        for split in ("train", "test"):
+            found += [{"split": split} | row for row in MEASURES[evaluation.measures](images, seen, upstream, layer, split)]
+        for protocol in evaluation.protocols:
+            found += probe(Subject(source, evaluation.epoch, images, seen, layer), protocol)
         rows += [{"layer": layer} | row for row in found]
-    epoch = run.epochs if evaluation.epoch is None else evaluation.epoch
+    epoch = source.epochs if evaluation.epoch is None else evaluation.epoch
     return [{"dataset": evaluation.dataset, "epoch": epoch} | row for row in rows]
-
-
-def paper_measures(layer: str, split: str, seen: Features, upstream: Features | None) -> Iterator[dict[str, Any]]:
-    """Rows (protocol, measure, value) of SL-MLP's measures: φ with its distances, R and, if ``upstream`` is another set, Π."""
-    features, labels = seen.part(layer, split)
-    labels = labels.unique(return_inverse=True)[1]  # a split may lack a class
-    for name, options in VARIANTS.items():
-        ratio = discriminative_ratio(features, labels, **options)
-        for part in ("phi", "inter", "intra"):
-            yield {"protocol": name, "measure": part, "value": getattr(ratio, part)}
-    yield {"protocol": "with the diagonal", "measure": "redundancy", "value": redundancy(features)}
-    if upstream and seen.name != upstream.name:
-        pre_features, pre_labels = upstream.part(layer, split)
-        pre = class_centres(pre_features, pre_labels.unique(return_inverse=True)[1])
-        own = class_centres(features, labels)
-        for k in [k for k in MIXTURENESS_K if k < len(pre) + len(own)]:
-            yield {"protocol": f"k={k}", "measure": "mixtureness", "value": mixtureness(pre, own, k=k)}
-
-
-def _transfer(layer: str, seen: Features, evaluation: Evaluation) -> Iterator[dict[str, Any]]:
-    train, test = seen.part(layer, "train"), seen.part(layer, "test")
-    accuracy = knn_accuracy(*train, *test, seen.num_classes, evaluation.knn)
-    yield {"protocol": evaluation.knn.describe(), "measure": "knn_top1", "value": accuracy.top1}
-    probe = linear_probe(*train, *test, seen.num_classes, evaluation.linear)
-    for measure, value in (
-        ("linear_top1", probe.top1),
-        ("linear_mean_per_class", probe.mean_per_class),
-        ("linear_C", probe.C),
-        ("linear_at_grid_edge", probe.at_grid_edge),
-        ("linear_converged", probe.converged),
-    ):
-        yield {"protocol": evaluation.linear.describe(), "measure": measure, "value": float(value)}

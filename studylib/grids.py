@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from studylib import suites
 from studylib.bench.loop import bare_speed
 from studylib.config import METHODS, resolve, scale
 from studylib.data import load
@@ -14,9 +15,19 @@ from studylib.models import STAGES
 from studylib.study import Job
 from studylib.training import Run
 from studylib.training.loop import snapshot_epochs
-from studylib.transfer import LinearPath
+from studylib.transfer import (
+    Broad12,
+    Episodes,
+    Knn,
+    KnnGrid,
+    LinearPath,
+    PerClass,
+    RidgePath,
+    TrexLarge,
+    TrexSmall8,
+)
 
-SEEN = {"linear": LinearPath(C_low=1e-4, C_high=1e2, values=7), "measures": False}
+SEEN = {"protocols": (Knn(), LinearPath(C_low=1e-4, C_high=1e2, values=7)), "measures": "none"}
 """the probe on all pre-training images; ours: above this C it does not converge in minutes, and was never the best"""
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
@@ -29,7 +40,7 @@ def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     content = scale(scale_name)
     others = [Evaluation(dataset=name) for name in (*content["unseen"][:2], *content["domains"][:2])]
     # A linear probe on all pre-training images takes longer than all others together.
-    evaluations = (Evaluation(dataset=content["upstream"], transfer=False), *others)
+    evaluations = (Evaluation(dataset=content["upstream"], protocols=()), *others)
     return [
         Job(scale=scale_name, variant=method, config=resolve(scale_name, method, seed, overrides), evaluations=evaluations)
         for method, seed in product(("sl", "sl_mlp"), range(seeds or content["seeds"]))
@@ -46,9 +57,9 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
         staged = [Evaluation(dataset=name, layers=LAYERS) for name in content["stagewise"]]
         names = [*content["unseen"], *content["domains"]]
         plain = [Evaluation(dataset=name) for name in names if name not in content["stagewise"]]
-        whole = [Evaluation(dataset=upstream, layers=LAYERS, transfer=False), Evaluation(dataset=upstream, **SEEN)]
+        whole = [Evaluation(dataset=upstream, layers=LAYERS, protocols=()), Evaluation(dataset=upstream, **SEEN)]
         along = [
-            Evaluation(dataset=name, epoch=epoch, transfer=name == first)
+            Evaluation(dataset=name, epoch=epoch, **({} if name == first else {"protocols": ()}))
             for name in (upstream, first)
             for epoch in sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
         ]
@@ -60,7 +71,7 @@ def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = 
     """Every method at the same budget, on the pre-training classes and on the whole transfer suite; random weights with it."""
     content = scale(scale_name)
     evaluations = tuple(Evaluation(dataset=name) for name in (*content["unseen"], *content["domains"]))
-    evaluations += (Evaluation(dataset=content["upstream"], transfer=False), Evaluation(dataset=content["upstream"], **SEEN))
+    evaluations += (Evaluation(dataset=content["upstream"], protocols=()), Evaluation(dataset=content["upstream"], **SEEN))
     start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
     jobs = []
     for method, seed in product(METHODS, range(seeds or content["seeds"])):
@@ -68,6 +79,39 @@ def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = 
         seen = evaluations + (start if method == "sl" else ())
         jobs.append(Job(scale=scale_name, variant=method, config=config, evaluations=seen))
     return jobs
+
+
+SUPERVISED = ("sl", "sl_mlp", "look", "trex", "trex_star")
+
+
+def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The papers' methods and random weights on the scale's suite, by the whole measure suite and every protocol.
+
+    t-ReX's protocol for large sets and CoG's few-shot probe are carried out on CoG-like levels, that for small sets on the
+    others, as t-ReX does. Sets of the suite that are missing are left out (`studylib.suites.missing`).
+    """
+    content = scale(scale_name)
+    names = suites.suite(content["suite"])
+    lacking = suites.missing(names)
+    evaluations = tuple(
+        Evaluation(dataset=name, measures="all", protocols=EVERYWHERE + (LARGE if suites.large(name) else SMALL))
+        for name in names
+        if name not in lacking
+    )
+    start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
+    return [
+        Job(
+            scale=scale_name,
+            variant=method,
+            config=resolve(scale_name, method, seed, overrides),
+            evaluations=evaluations + (start if method == "sl" else ()),
+        )
+        for seed, method in product(range(seeds or content["seeds"]), SUPERVISED)
+    ]
+
+
+EVERYWHERE = (Knn(), KnnGrid(), LinearPath(), RidgePath(), Broad12(), Episodes())
+LARGE, SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
 
 
 def ablation(
@@ -78,7 +122,7 @@ def ablation(
     ``seeds``: by default the scale's number for ablations; 0 leaves the grid out.
     """
     content = scale(scale_name)
-    evaluations = tuple(Evaluation(dataset=name, measures=False) for name in content["unseen"])
+    evaluations = tuple(Evaluation(dataset=name, measures="none") for name in content["unseen"])
     jobs = []
     for variant, (method, settings) in rows.items():
         for seed in range(content["ablation_seeds"] if seeds is None else seeds):
@@ -190,6 +234,7 @@ def trex_crops(scale_name: str, seeds: int | None = None, overrides: dict[str, A
 GRIDS: dict[str, Callable[..., list[Job]]] = {
     "comparison": comparison,
     "methods": methods,
+    "protocols": protocols,
     "components": components,
     "projector": projector,
     "with_and_without": with_and_without,

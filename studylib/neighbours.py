@@ -108,9 +108,13 @@ def classify(
     if gallery_labels.shape != gallery.shape[:1] or int(gallery_labels.max()) >= num_classes:
         raise InputError("gallery_labels", (*gallery_labels.shape,), f"must be {len(gallery)} labels below {num_classes}")
     similarity, rows = search(queries, gallery, k, backend=backend)
-    classes = gallery_labels.to(rows.device)[rows]
+    return vote(similarity, gallery_labels.to(rows.device)[rows], num_classes, temperature)
+
+
+def vote(similarity: Tensor, classes: Tensor, num_classes: int, temperature: float) -> Tensor:
+    """Class (Q,) with the largest vote, from the ``similarity`` (Q, k), descending, and ``classes`` (Q, k) of neighbours."""
     weights = ((similarity - similarity[:, :1]).double() / temperature).exp()  # the nearest has weight 1: no overflow
     votes = weights.new_zeros(len(weights), num_classes)
-    for neighbour in range(k):  # one at a time, so that the order of additions is fixed on a GPU as well
+    for neighbour in range(classes.shape[1]):  # one at a time, so that the order of additions is fixed on a GPU as well
         votes.scatter_add_(1, classes[:, neighbour, None], weights[:, neighbour, None])
     return votes.argmax(1)

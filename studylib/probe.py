@@ -1,66 +1,86 @@
-"""One protocol on one data set for one frozen encoder, kept once it is computed; every protocol by its name."""
+"""Every transfer protocol by its name, carried out on one layer of one encoder."""
 
 import dataclasses
-import hashlib
-import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from studylib import files, transfer
-from studylib.data import load
-from studylib.errors import choose
+from torch import Tensor
+
+from studylib import transfer
+from studylib.data import ImageSet
 from studylib.external import External
-from studylib.features import PROTOCOL, extract
+from studylib.features import Features
 from studylib.training import Run
 
-PROTOCOLS: dict[str, tuple[Any, Callable]] = {
-    "knn": (transfer.Knn(), transfer.knn_accuracy),
-    "path": (transfer.LinearPath(), transfer.linear_probe),
-    "trex_small8": (transfer.TrexSmall8(), transfer.trex_small8_probe),
-    "trex_large": (transfer.TrexLarge(), transfer.trex_large_probe),
-    "broad12": (transfer.Broad12(), transfer.broad12_probe),
-    "ridge": (transfer.RidgePath(), transfer.ridge_probe),
-    "episodes": (transfer.Episodes(), transfer.episode_accuracy),
-    "per_class": (transfer.PerClass(), transfer.per_class_accuracy),
+
+@dataclass(frozen=True)
+class Subject:
+    """What a protocol is carried out on: a data set, seen by one layer of an encoder after ``epoch`` epochs."""
+
+    source: Run | External
+    epoch: int | None
+    images: ImageSet
+    seen: Features
+    layer: str
+
+    @property
+    def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
+        """Training features and labels, test features and labels, and the number of classes."""
+        return *self.seen.part(self.layer, "train"), *self.seen.part(self.layer, "test"), self.seen.num_classes
+
+    @property
+    def whole(self) -> tuple[Tensor, Tensor, int]:
+        """Features and labels of all images, and the number of classes."""
+        return self.seen.layers[self.layer], self.seen.labels, self.seen.num_classes
+
+
+def _frozen(run: Callable) -> Callable[[Subject, Any], Any]:
+    return lambda subject, protocol: run(*subject.parts, protocol)
+
+
+PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
+    "knn": (transfer.Knn, _frozen(transfer.knn_accuracy)),
+    "knn_grid": (transfer.KnnGrid, _frozen(transfer.knn_grid_accuracy)),
+    "path": (transfer.LinearPath, _frozen(transfer.linear_probe)),
+    "trex_small8": (transfer.TrexSmall8, _frozen(transfer.trex_small8_probe)),
+    "trex_large": (transfer.TrexLarge, _frozen(transfer.trex_large_probe)),
+    "broad12": (transfer.Broad12, _frozen(transfer.broad12_probe)),
+    "ridge": (transfer.RidgePath, _frozen(transfer.ridge_probe)),
+    "episodes": (transfer.Episodes, lambda subject, protocol: transfer.episode_accuracy(*subject.whole, protocol)),
+    "per_class": (transfer.PerClass, _frozen(transfer.per_class_accuracy)),
 }
-"""name -> (the protocol, the function that carries it out)"""
+"""name -> (class of its settings, the function that carries it out)"""
+
+PREFIX = {"path": "linear"}  # measures are named after their protocol, but the house's linear probe is just "linear"
 
 
-def probe(
-    source: Run | External, dataset: str, name: str, *, layer: str = "stage5", epoch: int | None = None
-) -> list[dict[str, Any]]:
-    """Rows (dataset, epoch, layer, split, protocol, measure, value) of one protocol; computed once and kept with the encoder.
+def name_of(protocol: Any) -> str:
+    """The name in `PROTOCOLS` of a protocol object."""
+    return next(name for name, (kind, _) in PROTOCOLS.items() if type(protocol) is kind)
 
-    Measures are the numbers of the protocol's result (``top1`` in %, ``C``, ``converged``, ...) and the ``seconds`` it took;
-    for ``per_class`` their names end in the number of images. Episodes are drawn from all images of the set, training and
-    test; everything else is fitted on training and scored on test images.
+
+def probe(subject: Subject, protocol: Any) -> Iterator[dict[str, Any]]:
+    """Rows (split, protocol, measure, value): the numbers of the protocol's result and the ``seconds`` it took.
+
+    Measures are ``knn_top1`` (%), ``broad12_top1``, ``linear_C``, ``linear_converged``, ``trex_small8_seconds``, ...; those
+    of ``per_class`` end in the number of images. Episodes are drawn from all images of the set, training and test;
+    everything else is fitted on training and scored on test images.
 
     Raises:
-        InputError: an unknown protocol or layer, a data set that cannot be read, or one that the protocol cannot use.
+        InputError: the data set is one that the protocol cannot use.
     """
-    protocol, run = PROTOCOLS[choose("protocol", name, PROTOCOLS)]
-    images = load(dataset)
-    given = [PROTOCOL, images.checksum, name, dataclasses.asdict(protocol), layer, epoch]
-    key = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:10]
-    file = source.folder / "results" / f"{name}-{dataset.replace('/', '_').replace('@', '_')}-{key}.json"
-    if file.exists():
-        return json.loads(file.read_text())
-    seen = extract(source, images, epoch)
-    choose("layer", layer, seen.layers)
+    name = name_of(protocol)
     started = time.monotonic()
-    if name == "episodes":
-        found = run(seen.layers[layer], seen.labels, seen.num_classes, protocol)
-    else:
-        found = run(*seen.part(layer, "train"), *seen.part(layer, "test"), seen.num_classes, protocol)
+    found = PROTOCOLS[name][1](subject, protocol)
     numbers = {"seconds": time.monotonic() - started}
     for result in found if isinstance(found, list) else [found]:
         ending = f"_{result.images}" if isinstance(found, list) else ""
         for item in dataclasses.fields(result):
             value = getattr(result, item.name)
-            if isinstance(value, bool | int | float) and item.name != "images":
+            if isinstance(value, bool | int | float) and not (ending and item.name == "images"):
                 numbers[item.name + ending] = float(value)
-    at = {"dataset": dataset, "epoch": source.epochs if epoch is None else epoch, "layer": layer}
-    at |= {"split": "all" if name == "episodes" else "test", "protocol": protocol.describe()}
-    files.write_json(file, [at | {"measure": measure, "value": value} for measure, value in numbers.items()])
-    return json.loads(file.read_text())
+    split, prefix = "all" if name == "episodes" else "test", PREFIX.get(name, name)
+    for measure, value in numbers.items():
+        yield {"split": split, "protocol": protocol.describe(), "measure": f"{prefix}_{measure}", "value": value}

@@ -3,12 +3,13 @@
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -17,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from studylib import files, paths
-from studylib.config import RunConfig, to_dict
+from studylib.config import RunConfig
 from studylib.data import load
 from studylib.errors import RESUME_EXIT, RunError, choose
 from studylib.evaluate import Evaluation, cached
@@ -154,8 +155,8 @@ def _compute(jobs: list[Job], workers: int, show: str) -> None:
 def start(job: Job, slot: int) -> tuple[subprocess.Popen, Path, int]:
     """A worker process on GPU or core ``slot``; its output is appended to ``log.txt`` in the run's folder."""
     folder = files.usable(Run(job.config).folder, "STUDYLIB_RUNS")
-    task = {"config": to_dict(job.config), "evaluations": [asdict(evaluation) for evaluation in job.evaluations]}
-    files.write_json(folder / "task.json", task)
+    task = folder / "job.pickle"
+    files.write(task, lambda file: pickle.dump(job, file))
     log = folder / "log.txt"
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(paths.REPOSITORY)}
     if torch.cuda.is_available():
@@ -164,7 +165,7 @@ def start(job: Job, slot: int) -> tuple[subprocess.Popen, Path, int]:
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     with log.open("ab") as out:
         offset = out.tell()
-        command = [sys.executable, "-m", "studylib.worker", str(folder / "task.json")]
+        command = [sys.executable, "-m", "studylib.worker", str(task)]
         return subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment), log, offset
 
 

@@ -29,3 +29,12 @@ def missing(names: list[str]) -> dict[str, str]:
         except InputError as error:
             found[name] = str(error)
     return found
+
+
+# Sets for which t-ReX takes SGD on normalised features: CoG levels and iNaturalist (papers.md 3.3); ours are like them.
+LARGE = ("imagenet", "cog_", "inat", "tiny_cog")
+
+
+def large(name: str) -> bool:
+    """Whether t-ReX's protocol for large sets belongs to the data set ``name``, and not that for small ones."""
+    return name.startswith(LARGE)

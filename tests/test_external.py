@@ -1,7 +1,6 @@
 """Encoders trained elsewhere: found in checkpoints, refused with a reason, worth the same as our own."""
 
 import argparse
-import dataclasses
 import math
 from pathlib import Path
 
@@ -9,14 +8,14 @@ import pytest
 import torch
 import torchvision
 
-from studylib import features, suites
+from studylib import features, suites, transfer
 from studylib.cli import main
 from studylib.config import resolve
 from studylib.data import load
 from studylib.errors import InputError
 from studylib.evaluate import Evaluation, evaluate
 from studylib.external import External, read_encoder
-from studylib.probe import PROTOCOLS, probe
+from studylib.probe import PROTOCOLS
 from studylib.training import Run, train
 from studylib.training.export import export_encoder
 
@@ -100,11 +99,11 @@ def test_an_exported_encoder_is_worth_what_its_run_is(runs, tmp_path, capsys):
     images = load("glyphs_georgian/few")
     for stage, values in features.extract(other, images).layers.items():
         torch.testing.assert_close(values, features.extract(run, images).layers[stage], rtol=1e-5, atol=1e-6)
-    evaluation = Evaluation(dataset="glyphs_georgian/few", measures=False)
+    evaluation = Evaluation(dataset="glyphs_georgian/few", measures="none")
     ours, theirs = ([(row["measure"], row["value"]) for row in evaluate(source, evaluation)] for source in (run, other))
     assert dict(ours)["knn_top1"] == dict(theirs)["knn_top1"]
     assert len(ours) == len(theirs)
-    measured = {row["measure"] for row in evaluate(other, Evaluation(dataset="glyphs_georgian/few", transfer=False))}
+    measured = {row["measure"] for row in evaluate(other, Evaluation(dataset="glyphs_georgian/few", protocols=()))}
     assert {"phi", "redundancy"} <= measured
     assert "mixtureness" not in measured  # it needs the pre-training set
 
@@ -139,33 +138,49 @@ def test_evaluate_command(runs, tmp_path, capsys):
         assert says in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name", PROTOCOLS)
-def test_every_protocol_is_what_its_function_gives_and_kept(runs, monkeypatch, name):
+SMALL = {
+    "knn_grid": {"k": (1, 3)},
+    "trex_small8": {"trials": 3},
+    "trex_large": {"trials": 2, "epochs": 3},
+    "per_class": {"images": (1, 4), "draws": 2},
+    "episodes": {"episodes": 20, "ways": 3},
+    "broad12": {"search_epochs": 1, "epochs": 2},
+}
+FUNCTIONS = {
+    "knn": transfer.knn_accuracy,
+    "knn_grid": transfer.knn_grid_accuracy,
+    "path": transfer.linear_probe,
+    "trex_small8": transfer.trex_small8_probe,
+    "trex_large": transfer.trex_large_probe,
+    "broad12": transfer.broad12_probe,
+    "ridge": transfer.ridge_probe,
+    "episodes": transfer.episode_accuracy,
+    "per_class": transfer.per_class_accuracy,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_protocol_of_frozen_features_is_what_its_function_gives_and_kept(runs, monkeypatch, name):
     """On the pooled output of a small encoder; a second call reads the file."""
     run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 0}))
     train(run.config, say=str)
-    small = {
-        "trex_small8": {"trials": 3},
-        "trex_large": {"trials": 2, "epochs": 3},
-        "per_class": {"images": (1, 4), "draws": 2},
-    }
-    small |= {"episodes": {"episodes": 20, "ways": 3}, "broad12": {"search_epochs": 1, "epochs": 2}}
-    protocol, function = PROTOCOLS[name]
-    protocol = dataclasses.replace(protocol, **small.get(name, {}))
-    monkeypatch.setitem(PROTOCOLS, name, (protocol, function))
-    rows = probe(run, "glyphs_georgian/few", name)
+    protocol = PROTOCOLS[name][0](**SMALL.get(name, {}))
+    evaluation = Evaluation(dataset="glyphs_georgian/few", measures="none", protocols=(protocol,))
+    rows = evaluate(run, evaluation)
     seen = features.extract(run, load("glyphs_georgian/few"))
     sets = (seen.layers["stage5"], seen.labels)
     sets = sets if name == "episodes" else (*seen.part("stage5", "train"), *seen.part("stage5", "test"))
-    expected = function(*sets, seen.num_classes, protocol)
+    expected = FUNCTIONS[name](*sets, seen.num_classes, protocol)
     found = {row["measure"]: row["value"] for row in rows}
+    prefix = "linear" if name == "path" else name
     for result in expected if isinstance(expected, list) else [expected]:
         ending = f"_{result.images}" if isinstance(expected, list) else ""
-        assert found[f"top1{ending}"] == pytest.approx(result.top1, abs=1e-9)
+        assert found[f"{prefix}_top1{ending}"] == pytest.approx(result.top1, abs=1e-9)
     assert {row["protocol"] for row in rows} == {protocol.describe()}
-    assert found["seconds"] > 0
-    monkeypatch.setitem(PROTOCOLS, name, (protocol, None))
-    assert probe(run, "glyphs_georgian/few", name) == rows
+    assert {row["split"] for row in rows} == {"all" if name == "episodes" else "test"}
+    assert found[f"{prefix}_seconds"] > 0
+    monkeypatch.setitem(PROTOCOLS, name, (type(protocol), None))
+    assert evaluate(run, evaluation) == rows
 
 
 def test_suites_are_lists_of_names():

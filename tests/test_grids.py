@@ -8,7 +8,7 @@ from studylib.config import METHODS, changed, resolve, scale
 from studylib.methods import METHODS as CLASSES
 from studylib.methods import Batch
 
-ABLATIONS = [name for name in grids.GRIDS if name not in ("comparison", "methods")]
+ABLATIONS = [name for name in grids.GRIDS if name not in ("comparison", "methods", "protocols")]
 
 
 @pytest.mark.parametrize("grid", grids.GRIDS)

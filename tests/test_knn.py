@@ -1,10 +1,13 @@
 """kNN transfer against hand-made answers, and its protocol."""
 
+import math
+
 import pytest
 import torch
 
+from studylib.data.splits import stratified_split
 from studylib.errors import InputError
-from studylib.transfer import Knn, KnnResult, knn_accuracy
+from studylib.transfer import Knn, KnnGrid, KnnResult, knn_accuracy, knn_grid_accuracy
 
 
 @pytest.mark.parametrize("backend", ["torch", "faiss"])
@@ -39,3 +42,37 @@ def test_the_protocol_says_what_it_is_and_refuses_nonsense():
             Knn(**options)
     with pytest.raises(TypeError):
         Knn(20)
+
+
+def test_grid_is_chosen_on_held_out_images_by_a_slow_loop():
+    generator = torch.Generator().manual_seed(3)
+    train, test = torch.randn(61, 5, generator=generator), torch.randn(17, 5, generator=generator)
+    labels, truth = torch.arange(61) % 4, torch.arange(17) % 4
+    protocol = KnnGrid(k=(3, 1, 7, 500), temperature=(0.5, 0.05), held_out=0.3, split_seed=2)
+    found = knn_grid_accuracy(train, labels, test, truth, 4, protocol)
+    fit, held_out = stratified_split(labels, 0.3, 2)
+
+    def predicted(image, gallery, classes, k, temperature):
+        cosines = [float(torch.nn.functional.cosine_similarity(image, other, dim=0)) for other in gallery]
+        nearest = sorted(range(len(gallery)), key=lambda row: -cosines[row])[:k]
+        votes = [sum(math.exp(cosines[row] / temperature) for row in nearest if classes[row] == c) for c in range(4)]
+        return votes.index(max(votes))
+
+    expected = {}
+    for k in (1, 3, 7, len(fit)):
+        for temperature in (0.05, 0.5):
+            right = [predicted(train[row], train[fit], labels[fit].tolist(), k, temperature) == int(labels[row]) for row in held_out.tolist()]
+            expected[k, temperature] = 100 * sum(right) / len(right)
+    assert {(k, temperature): score for k, temperature, score in found.validation} == pytest.approx(expected)
+    best = next(point for point, score in expected.items() if score == max(expected.values()))
+    assert (found.k, found.temperature) == best
+    assert found.at_grid_edge == (found.k in (1, len(fit)))
+    assert found.top1 == knn_accuracy(train, labels, test, truth, 4, Knn(k=best[0], temperature=best[1])).top1
+    other = knn_grid_accuracy(train, labels, test, truth.flip(0), 4, protocol)
+    assert (other.k, other.temperature) == best  # test labels choose nothing
+
+
+def test_grid_refuses_what_it_cannot_use():
+    for field, value in (("k", ()), ("k", (0, 5)), ("temperature", (0.0,)), ("held_out", 1.0)):
+        with pytest.raises(InputError, match=f"knn_grid.{field}"):
+            KnnGrid(**{field: value})

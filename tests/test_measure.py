@@ -3,12 +3,11 @@
 import math
 
 import pytest
-import torch
 
-from studylib import features, measure, measures
+from studylib import features, measures
 from studylib.config import resolve
 from studylib.data import load
-from studylib.errors import InputError
+from studylib.evaluate import Evaluation, evaluate
 from studylib.training import Run, train
 
 
@@ -25,9 +24,14 @@ def run(tmp_path_factory, glyph_cache):
         yield found
 
 
+def suite_of(run, dataset, layer="stage5", split="test"):
+    rows = evaluate(run, Evaluation(dataset=dataset, layers=(layer,), measures="all", protocols=()))
+    return [row for row in rows if row["split"] == split]
+
+
 def test_rows_are_what_the_functions_give(run, monkeypatch):
     monkeypatch.setenv("STUDYLIB_RUNS", str(run.folder.parent))
-    rows = measure.measure(run, "glyphs_georgian/few")
+    rows = suite_of(run, "glyphs_georgian/few")
     found = {(row["measure"], row["protocol"]): row["value"] for row in rows}
     assert len(found) == len(rows)
     assert all(isinstance(value, float) and not math.isinf(value) for value in found.values())
@@ -48,14 +52,12 @@ def test_rows_are_what_the_functions_give(run, monkeypatch):
     }
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=1e-9, abs=1e-12), key
-    monkeypatch.setattr(measure, "_own", None)
-    assert measure.measure(run, "glyphs_georgian/few") == rows
 
 
 def test_modes_are_scored_against_every_hidden_label(run, monkeypatch):
     monkeypatch.setenv("STUDYLIB_RUNS", str(run.folder.parent))
     images = load("glyphs/few")
-    rows = measure.measure(run, "glyphs/few", layer="stage3", split="train")
+    rows = suite_of(run, "glyphs/few", layer="stage3", split="train")
     assert {row["layer"] for row in rows} == {"stage3"}
     hidden = [row["protocol"].split(" of ")[1] for row in rows if row["measure"] == "modes_nmi"]
     assert hidden == list(images.hidden)
@@ -65,10 +67,3 @@ def test_modes_are_scored_against_every_hidden_label(run, monkeypatch):
     expected = measures.find_modes(values, labels, images.hidden[name][0][images.split == 0])
     found = [row["value"] for row in rows if row["measure"] == "modes_ari" and row["protocol"].endswith(name)]
     assert found == pytest.approx([expected.ari])
-
-
-def test_unknown_layer_is_refused(run, monkeypatch):
-    monkeypatch.setenv("STUDYLIB_RUNS", str(run.folder.parent))
-    with pytest.raises(InputError, match="layer='stage6'"):
-        measure.measure(run, "glyphs_georgian/few", layer="stage6")
-    assert torch.get_num_threads() == 1

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -106,14 +107,20 @@ def test_rows_are_what_the_measures_and_probes_give(runs):
 
 
 def test_mixtureness_is_not_computed_of_a_set_with_itself(runs):
-    rows = evaluate.evaluate(runs["sl"], Evaluation(dataset="glyphs/few", transfer=False))
+    rows = evaluate.evaluate(runs["sl"], Evaluation(dataset="glyphs/few", protocols=()))
     assert "mixtureness" not in {row["measure"] for row in rows}
     assert "linear_top1" not in {row["measure"] for row in rows}
 
 
-def test_an_evaluation_survives_the_way_to_a_worker():
-    evaluation = Evaluation(dataset="digits", layers=("stage2", "stage5"), epoch=3, knn=Knn(k=7), linear=LinearPath(values=3))
-    assert evaluate.from_task(json.loads(json.dumps(dataclasses.asdict(evaluation)))) == evaluation
+def test_an_evaluation_is_known_by_all_that_it_holds(runs):
+    one = Evaluation(dataset="digits", layers=("stage2", "stage5"), epoch=3, protocols=(Knn(k=7), LinearPath(values=3)))
+    assert pickle.loads(pickle.dumps(one)) == one
+    other = dataclasses.replace(one, protocols=(Knn(k=7), LinearPath(values=4)))
+    files = {evaluate.cached(runs["sl"], evaluation) for evaluation in (one, other, dataclasses.replace(one, epoch=None))}
+    assert len(files) == 3
+    assert evaluate.cached(runs["sl"], dataclasses.replace(one)) in files
+    with pytest.raises(InputError, match="measures='al': unknown; did you mean 'all'"):
+        Evaluation(dataset="digits", measures="al")
 
 
 def test_a_run_of_other_images_is_refused(runs, tmp_path, monkeypatch):
@@ -130,8 +137,8 @@ def test_a_run_of_other_images_is_refused(runs, tmp_path, monkeypatch):
 def test_study_runs_what_is_missing_once_and_tells_it_all(runs, monkeypatch, capfd):
     jobs = [
         job(runs["sl"], Evaluation(dataset=UNSEEN)),
-        job(runs["sl_mlp"], Evaluation(dataset=UNSEEN, transfer=False), variant="sl_mlp"),
-        job(Run(resolve("smoke", "sl", 1)), Evaluation(dataset=UNSEEN, measures=False)),
+        job(runs["sl_mlp"], Evaluation(dataset=UNSEEN, protocols=()), variant="sl_mlp"),
+        job(Run(resolve("smoke", "sl", 1)), Evaluation(dataset=UNSEEN, measures="none")),
     ]
     table = study.run(jobs, workers=2, show="lines")
     said = capfd.readouterr().out
@@ -195,7 +202,7 @@ def test_grids_pair_methods_over_seeds_and_share_runs(name):
     assert len(first) == 2 * content["seeds"]
     for job_ in whole:
         final = [e for e in job_.evaluations if e.epoch is None]
-        kinds = [(e.dataset, kind) for e in final for kind in ("measures", "transfer") if getattr(e, kind)]
+        kinds = [(e.dataset, kind) for e in final for kind in ("measures", "protocols") if getattr(e, kind) not in ("none", ())]
         assert len(kinds) == len(set(kinds)) == 2 * len({e.dataset for e in final})  # each, and no value twice in the table
         assert {e.dataset for e in final} == {
             content["upstream"],

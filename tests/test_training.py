@@ -4,6 +4,7 @@ import copy
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from studylib.cli import main
 from studylib.config import RunConfig, resolve, to_dict
 from studylib.errors import InputError, RunError
 from studylib.methods import METHODS, Batch
+from studylib.study import Job
 from studylib.training import Run, checkpoint, loop, train
 
 WORKER = [sys.executable, "-m", "studylib.worker"]
@@ -77,8 +79,8 @@ def test_resumed_equals_uninterrupted_bit_for_bit(runs, monkeypatch, method, sto
 
 def test_sigkill_at_any_moment_then_again_is_bit_identical(runs):
     config = smoke("sl", optimisation__epochs=6)
-    task = runs / "task.json"
-    task.write_text(json.dumps({"config": to_dict(config), "evaluations": []}))
+    task = runs / "job.pickle"
+    task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for wait_for in ("snapshots/epoch-0001.pt", "snapshots/epoch-0004.pt"):
         process = subprocess.Popen([*WORKER, str(task)], env=environment, stdout=subprocess.DEVNULL)
@@ -98,8 +100,8 @@ def test_sigkill_at_any_moment_then_again_is_bit_identical(runs):
 
 def test_sigterm_saves_and_leaves_with_75(runs):
     config = smoke("sl", optimisation__epochs=200, monitor__every=0)
-    task = runs / "task.json"
-    task.write_text(json.dumps({"config": to_dict(config), "evaluations": []}))
+    task = runs / "job.pickle"
+    task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
     process = subprocess.Popen([*WORKER, str(task)], stdout=subprocess.PIPE, text=True)
     while not Run(config).metrics():
         time.sleep(0.01)
@@ -214,8 +216,8 @@ def test_unwritable_runs_folder_is_refused(tmp_path, monkeypatch):
 
 def test_two_processes_on_one_run_the_second_waits_and_finds_it_done(runs):
     config = smoke("sl", optimisation__epochs=4)
-    task = runs / "task.json"
-    task.write_text(json.dumps({"config": to_dict(config), "evaluations": []}))
+    task = runs / "job.pickle"
+    task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
     both = [subprocess.Popen([*WORKER, str(task)], stdout=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]

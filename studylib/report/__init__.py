@@ -14,6 +14,7 @@ from studylib.report.frontier import frontier
 from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
 from studylib.report.over_training import over_training
+from studylib.report.protocols import by_protocol, changes, conclusions, protocol_label, protocols
 from studylib.report.samples import samples
 from studylib.report.stagewise import stagewise
 from studylib.report.statistics import (
@@ -32,8 +33,11 @@ from studylib.report.variants import variants
 
 __all__ = [
     "at_end",
+    "by_protocol",
+    "changes",
     "comparison",
     "components",
+    "conclusions",
     "differences",
     "embedding",
     "frontier",
@@ -45,6 +49,8 @@ __all__ = [
     "over_seeds",
     "over_training",
     "paired_difference",
+    "protocol_label",
+    "protocols",
     "random_start",
     "samples",
     "save",

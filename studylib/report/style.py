@@ -102,6 +102,16 @@ MEASURES = {
     "knn_top1": Measure(label="kNN, top-1 (%)", decimals=1),
     "linear_top1_log_odds": Measure(label="Linear probe, mean log-odds", decimals=3),
     "knn_top1_log_odds": Measure(label="kNN, mean log-odds", decimals=3),
+    "knn_grid_top1": Measure(label="kNN, best k and T, top-1 (%)", decimals=1),
+    "ridge_top1": Measure(label="Ridge regression, top-1 (%)", decimals=1),
+    "broad12_top1": Measure(label="Batch norm and linear (broad12), top-1 (%)", decimals=1),
+    "trex_small8_top1": Measure(label="L-BFGS, 30 trials (t-ReX, small), top-1 (%)", decimals=1),
+    "trex_large_top1": Measure(label="SGD, 30 trials (t-ReX, large), top-1 (%)", decimals=1),
+    "episodes_top1": Measure(label="5-way 5-shot, top-1 (%)", decimals=1),
+    "fine_tune_top1": Measure(label="Fine-tuning, top-1 (%)", decimals=1),
+    "memory_fine_tune_top1": Measure(label="Memory fine-tuning (LOOK), top-1 (%)", decimals=1),
+    "linear_fine_tune_top1": Measure(label="Linear fine-tuning, top-1 (%)", decimals=1),
+    "detection_ap": Measure(label="Detection, AP (%)", decimals=1),
     "phi": Measure(label=r"Discriminative ratio $\phi$", decimals=3),
     "inter": Measure(label=r"Inter-class distance $D_{\mathrm{inter}}$"),
     "intra": Measure(label=r"Intra-class distance $D_{\mathrm{intra}}$"),
@@ -166,6 +176,9 @@ def ordered(methods: Iterable[str]) -> list[str]:
 
 
 def measure_label(measure: str) -> str:
+    """Name and unit of a measure for axes and tables."""
+    if measure.startswith("per_class_top1_"):
+        return f"{measure.removeprefix('per_class_top1_')} images per class, top-1 (%)"
     return MEASURES[measure].label if measure in MEASURES else measure.replace("_", " ")
 
 

@@ -31,6 +31,34 @@ class Knn:
 
 
 @dataclass(frozen=True, kw_only=True)
+class KnnGrid:
+    """Weighted kNN by cosine similarity, k and T chosen on held-out training images.
+
+    The k are those of sl-vs-ssl-cl (papers.md 2.8), which UNIC's range lies within; the T around its 0.07 are ours.
+    """
+
+    k: tuple[int, ...] = (5, 10, 20, 50, 100, 200)
+    temperature: tuple[float, ...] = (0.02, 0.07, 0.2)
+    held_out: float = 0.2
+    split_seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.k or min(self.k) < 1:
+            raise InputError("knn_grid.k", self.k, "must be numbers of at least 1")
+        if not self.temperature or not min(self.temperature) > 0:
+            raise InputError("knn_grid.temperature", self.temperature, "must be positive numbers")
+        if not 0 < self.held_out < 1:
+            raise InputError("knn_grid.held_out", self.held_out, "must be between 0 and 1")
+
+    def describe(self) -> str:
+        ks, temperatures = ("|".join(f"{value:g}" for value in values) for values in (self.k, self.temperature))
+        return (
+            f"kNN: cosine, k={ks}, votes exp(s/T), T={temperatures} chosen on {self.held_out:.0%} of the training images "
+            f"(stratified, seed {self.split_seed})"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class LinearPath:
     """Multinomial logistic regression over a whole grid of C, chosen on held-out training images, then fitted on all.
 

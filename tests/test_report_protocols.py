@@ -1,0 +1,98 @@
+"""Which protocol changes which conclusion, on constructed results with a known answer."""
+
+import math
+
+import pandas as pd
+import pytest
+
+from studylib import report
+from studylib.report import statistics
+
+SETS = ("one", "two", "three")
+SMALL = ("two", "three")
+
+
+def rows(method, seed, dataset, measure, value, split="test"):
+    at = {"scale": "quick", "method": method, "variant": method, "run": f"{method}-{seed}", "seed": seed, "epoch": 4}
+    return at | {"dataset": dataset, "layer": "stage5", "split": split, "protocol": "p", "measure": measure, "value": value}
+
+
+def frame(seeds=3):
+    """LOOK is better than SL by the reference probe and worse by the small protocol, which two of three sets have."""
+    found = []
+    for seed in range(seeds):
+        for place, dataset in enumerate(SETS):
+            noise = seed + 3 * place
+            for method, better in (("random", -30), ("sl", 0), ("look", 5), ("trex", 0.1 * (-1) ** seed)):
+                found.append(rows(method, seed, dataset, "linear_top1", 60 + better + noise))
+                found.append(rows(method, seed, dataset, "episodes_top1", 60 + better + noise, split="all"))
+                found.append(rows(method, seed, dataset, "linear_seconds", 3.0))
+                found.append(rows(method, seed, dataset, "per_class_top1_4", 40 + better + noise))
+                if dataset in SMALL:
+                    found.append(rows(method, seed, dataset, "trex_small8_top1", 60 - better + noise))
+    return pd.DataFrame(found)
+
+
+def test_every_protocol_is_averaged_over_the_sets_it_has():
+    means = report.by_protocol(frame())
+    assert list(dict.fromkeys(means.measure)) == ["linear_top1", "episodes_top1", "per_class_top1_4", "trex_small8_top1"]
+    value = means[(means.measure == "trex_small8_top1") & (means.method == "look") & (means.seed == 1)].value.item()
+    assert value == pytest.approx((60 - 5 + 1 + 3 + 60 - 5 + 1 + 6) / 2)
+    value = means[(means.measure == "linear_top1") & (means.method == "look") & (means.seed == 1)].value.item()
+    assert value == pytest.approx(60 + 5 + 1 + 3)
+
+
+def test_a_conclusion_is_compared_with_the_reference_on_the_same_sets():
+    found = report.conclusions(frame()).set_index(["measure", "method"])
+    expected = []
+    for seed in range(3):
+        odds = [
+            statistics.log_odds(55 + seed + 3 * place) - statistics.log_odds(60 + seed + 3 * place)
+            for place, dataset in enumerate(SETS)
+            if dataset in SMALL
+        ]
+        expected.append(sum(odds) / 2)
+    row = found.loc["trex_small8_top1", "look"]
+    assert (row["sets"], row["n"], row["verdict"], row["reference_verdict"]) == (2, 3, "worse", "better")
+    assert row["mean"] == pytest.approx(sum(expected) / 3)
+    assert row["half_width"] == pytest.approx(statistics.interval(expected)[1])
+    same = statistics.log_odds(65 + 3) - statistics.log_odds(60 + 3) + statistics.log_odds(65 + 6) - statistics.log_odds(66)
+    by_seed = [  # of the reference, on two and three only
+        sum(statistics.log_odds(65 + s + p) - statistics.log_odds(60 + s + p) for p in (3, 6)) / 2 for s in range(3)
+    ]
+    assert by_seed[0] == pytest.approx(same / 2)
+    assert row["reference_mean"] == pytest.approx(sum(by_seed) / 3)
+    assert found.loc["linear_top1", "trex"].verdict == "undecided"
+    assert found.loc["linear_top1", "random"].verdict == "worse"
+
+
+def test_changes_are_those_that_differ():
+    table = report.changes(report.conclusions(frame()))
+    assert [(row.Protocol, row.Method, row.Verdict, row["Its verdict"]) for _, row in table.iterrows()] == [
+        ("L-BFGS, 30 trials (t-ReX, small)", "random weights", "better", "worse"),
+        ("L-BFGS, 30 trials (t-ReX, small)", "LOOK", "worse", "better"),
+    ]
+    one = report.conclusions(frame(seeds=1))
+    assert set(one.verdict) == {"undecided"}  # one seed decides nothing
+    assert one.half_width.isna().all()
+    assert report.changes(one).empty
+
+
+def test_a_set_that_a_method_lacks_leaves_it_without_a_verdict():
+    lacking = frame()
+    lacking = lacking[~((lacking.method == "trex") & (lacking.dataset == "two"))]
+    found = report.conclusions(lacking).set_index(["measure", "method"])
+    assert found.loc["linear_top1", "trex"].verdict == "not run"
+    assert math.isnan(found.loc["linear_top1", "trex"]["mean"])
+
+
+def test_figure_has_a_row_for_each_protocol_and_no_random_weights():
+    found = report.conclusions(frame())
+    figure, data = report.protocols(found)
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels == ["Linear probe", "5-way 5-shot", "4 images per class", "L-BFGS, 30 trials (t-ReX, small)"]
+    assert set(data.method) == {"look", "trex"}
+    assert "log-odds" in figure.axes[0].get_xlabel()
+    assert "n = 3" in figure.get_supxlabel()
+    figure, data = report.protocols(found.iloc[:0])
+    assert data.empty
