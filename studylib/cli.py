@@ -143,6 +143,9 @@ def evaluate(
       ridge        one eigendecomposition for all penalties
       episodes     5-way 5-shot, 600 episodes
       per_class    1, 2, 4, ..., 128 images of each class
+      fine_tune    the whole network, the twelve-domain benchmark's grid (slow)
+      memory_fine_tune, linear_fine_tune
+                   LOOK's, with a memory instead of a classifier, and its rival
 
     \b
     Examples:

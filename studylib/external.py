@@ -5,14 +5,13 @@ Any file with a ResNet under torchvision's names, however deep it lies inside a 
 
 import argparse
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from studylib import config, paths
 from studylib.errors import InputError
@@ -53,8 +52,8 @@ class External:
         """The file itself: it has no epochs."""
         return self.file
 
-    def network(self, epoch: int | None, device: torch.device) -> tuple[Callable[[Tensor], dict[str, Tensor]], int]:
-        """Images (B, 3, S, S) in [0, 1] -> the five stages, in eval mode; and S.
+    def network(self, epoch: int | None, device: torch.device) -> tuple["Network", int]:
+        """The encoder behind its normalisation, in eval mode, and the side of the images it gets.
 
         Raises:
             InputError: the file cannot be read without running code, or holds no ResNet that we know.
@@ -62,9 +61,20 @@ class External:
         settings, weights = read_encoder(self.file, self.stem)
         encoder = Encoder(settings)
         encoder.load_state_dict(weights)
-        encoder = encoder.to(device, memory_format=torch.channels_last).eval()
-        normalise = Normalise(torch.tensor(self.mean), torch.tensor(self.std)).to(device)
-        return lambda images: encoder.stages(normalise(images)), self.size
+        network = Network(Normalise(torch.tensor(self.mean), torch.tensor(self.std)), encoder)
+        return network.to(device, memory_format=torch.channels_last).eval(), self.size
+
+
+class Network(nn.Module):
+    """What a file holds, with the names of our own methods (`studylib.methods.Method`)."""
+
+    def __init__(self, normalise: Normalise, encoder: Encoder):
+        super().__init__()
+        self.normalise, self.encoder = normalise, encoder
+
+    def layers(self, images: Tensor) -> dict[str, Tensor]:
+        """The five stages (B, d) of images (B, 3, S, S) in [0, 1]."""
+        return self.encoder.stages(self.normalise(images))
 
 
 def read_encoder(file: Path, stem: str = "") -> tuple[config.Encoder, dict[str, Tensor]]:

@@ -53,9 +53,9 @@ def extract(run: Run | External, images: ImageSet, epoch: int | None = None, dev
 
 @torch.no_grad()
 def _compute(run: Run | External, epoch: int | None, images: ImageSet, device: torch.device) -> dict[str, Tensor]:
-    layers, size = run.network(epoch, device)
+    network, size = run.network(epoch, device)
     found: dict[str, list[Tensor]] = {}
     for batch in images.images.split(512):
-        for name, values in layers(channels_last(to_float(batch.to(device), size))).items():
+        for name, values in network.layers(channels_last(to_float(batch.to(device), size))).items():
             found.setdefault(name, []).append(values.float().cpu())
     return {name: torch.cat(parts) for name, parts in found.items()}

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from studylib import transfer
 from studylib.data import ImageSet
+from studylib.errors import InputError
 from studylib.external import External
 from studylib.features import Features
 from studylib.training import Run
@@ -40,6 +41,18 @@ def _frozen(run: Callable) -> Callable[[Subject, Any], Any]:
     return lambda subject, protocol: run(*subject.parts, protocol)
 
 
+def _trained(run: Callable, *, frozen: bool = False) -> Callable[[Subject, Any], Any]:
+    """Of the whole encoder; ``features`` of its output are handed on where the protocol can keep it frozen."""
+
+    def carry_out(subject: Subject, protocol: Any) -> Any:
+        if subject.layer != "stage5":
+            raise InputError("layer", subject.layer, "fine-tuning starts from the encoder's output, stage5")
+        known = {"features": subject.seen.layers["stage5"]} if frozen else {}
+        return run(transfer.trainable(subject.source, subject.epoch), subject.images, protocol, **known)
+
+    return carry_out
+
+
 PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
     "knn": (transfer.Knn, _frozen(transfer.knn_accuracy)),
     "knn_grid": (transfer.KnnGrid, _frozen(transfer.knn_grid_accuracy)),
@@ -50,6 +63,9 @@ PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
     "ridge": (transfer.RidgePath, _frozen(transfer.ridge_probe)),
     "episodes": (transfer.Episodes, lambda subject, protocol: transfer.episode_accuracy(*subject.whole, protocol)),
     "per_class": (transfer.PerClass, _frozen(transfer.per_class_accuracy)),
+    "fine_tune": (transfer.FineTune, _trained(transfer.fine_tune_accuracy)),
+    "linear_fine_tune": (transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True)),
+    "memory_fine_tune": (transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True)),
 }
 """name -> (class of its settings, the function that carries it out)"""
 

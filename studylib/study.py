@@ -21,7 +21,8 @@ from studylib import files, paths
 from studylib.config import RunConfig
 from studylib.data import load
 from studylib.errors import RESUME_EXIT, RunError, choose
-from studylib.evaluate import Evaluation, cached
+from studylib.evaluate import Evaluation, cached, evaluate
+from studylib.external import External
 from studylib.training import Run
 from studylib.training.loop import stop_requested
 
@@ -112,6 +113,24 @@ def table(jobs: Iterable[Job]) -> Any:
         base |= {"epoch": job.config.optimisation.epochs, "dataset": job.config.data, "layer": "", "split": "train"}
         protocol = "pre-training on this machine, validation included; passes of whole images for each training image"
         rows += [base | {"protocol": protocol, "measure": name, "value": value} for name, value in cost.items()]
+    return pandas.DataFrame(rows, columns=COLUMNS)
+
+
+def external(sources: Iterable[External], evaluations: Iterable[Evaluation]) -> Any:
+    """The results table of encoders that were trained elsewhere, computed where it is missing; ``method`` is ``file:NAME``.
+
+    They have one seed, 0, and no pre-training set: what is measured against one is not in the table.
+
+    Raises:
+        InputError: a file or a data set cannot be read.
+    """
+    import pandas
+
+    rows, evaluations = [], list(evaluations)
+    for source in sources:
+        name = f"file:{source.file.stem}"
+        base = {"scale": "external", "method": name, "variant": name, "run": source.name, "seed": 0}
+        rows += [base | row for evaluation in evaluations for row in evaluate(source, evaluation)]
     return pandas.DataFrame(rows, columns=COLUMNS)
 
 

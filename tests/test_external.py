@@ -41,15 +41,15 @@ def test_torchvision_weights_give_torchvision_features(tmp_path, arch):
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.uniform_(-0.1, 0.1)
-    layers, size = External(saved(tmp_path, network.state_dict())).network(None, torch.device("cpu"))
+    found, size = External(saved(tmp_path, network.state_dict())).network(None, torch.device("cpu"))
     assert size == 224
     images = torch.rand(2, 3, 64, 64)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     network.fc = torch.nn.Identity()
     with torch.no_grad():
-        found = layers(images)
-        torch.testing.assert_close(found["stage5"], network((images - mean) / std), rtol=1e-3, atol=1e-4)
-    assert list(found) == ["stage1", "stage2", "stage3", "stage4", "stage5"]
+        stages = found.layers(images)
+        torch.testing.assert_close(stages["stage5"], network((images - mean) / std), rtol=1e-3, atol=1e-4)
+    assert list(stages) == ["stage1", "stage2", "stage3", "stage4", "stage5"]
 
 
 def test_network_is_found_inside_a_checkpoint_with_arguments(tmp_path):

@@ -8,7 +8,9 @@ from studylib.config import METHODS, changed, resolve, scale
 from studylib.methods import METHODS as CLASSES
 from studylib.methods import Batch
 
-ABLATIONS = [name for name in grids.GRIDS if name not in ("comparison", "methods", "protocols")]
+ABLATIONS = [
+    name for name in grids.GRIDS if name not in ("comparison", "methods", "protocols")
+]  # as many seeds as the study has
 
 
 @pytest.mark.parametrize("grid", grids.GRIDS)

@@ -61,7 +61,9 @@ def test_grid_is_chosen_on_held_out_images_by_a_slow_loop():
     expected = {}
     for k in (1, 3, 7, len(fit)):
         for temperature in (0.05, 0.5):
-            right = [predicted(train[row], train[fit], labels[fit].tolist(), k, temperature) == int(labels[row]) for row in held_out.tolist()]
+            gallery = train[fit], labels[fit].tolist()
+            found_classes = [predicted(train[row], *gallery, k, temperature) for row in held_out.tolist()]
+            right = [one == truth for one, truth in zip(found_classes, labels[held_out].tolist(), strict=True)]
             expected[k, temperature] = 100 * sum(right) / len(right)
     assert {(k, temperature): score for k, temperature, score in found.validation} == pytest.approx(expected)
     best = next(point for point, score in expected.items() if score == max(expected.values()))

@@ -19,7 +19,7 @@ def source(cell: dict) -> str:
 
 
 def test_there_are_notebooks():
-    assert {"00_quickstart", "01_look", "02_sl_mlp", "06_transfer_gap"} <= set(NAMES)
+    assert {"00_quickstart", "01_look", "02_sl_mlp", "06_transfer_gap", "08_protocols"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
@@ -62,7 +62,7 @@ class TestWhatTheyHold:
         (runs / "cache" / "data").symlink_to(glyph_cache / "data")
         declared = launch.declared(notebook)
         given = ["--scale", "smoke"] if "scale" in declared else []
-        if notebook.stem == "06_transfer_gap":
+        if notebook.stem in ("06_transfer_gap", "08_protocols"):
             given += ["-p", "seeds=1"]  # one run of every method; two add nothing but time
         done = subprocess.run(
             [sys.executable, "-m", "studylib", "run", str(notebook), *given],

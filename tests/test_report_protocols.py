@@ -27,6 +27,7 @@ def frame(seeds=3):
                 found.append(rows(method, seed, dataset, "linear_top1", 60 + better + noise))
                 found.append(rows(method, seed, dataset, "episodes_top1", 60 + better + noise, split="all"))
                 found.append(rows(method, seed, dataset, "linear_seconds", 3.0))
+                found.append(rows(method, seed, dataset, "monitor_knn_top1", 30.0))
                 found.append(rows(method, seed, dataset, "per_class_top1_4", 40 + better + noise))
                 if dataset in SMALL:
                     found.append(rows(method, seed, dataset, "trex_small8_top1", 60 - better + noise))

@@ -18,10 +18,12 @@ from studylib.config import resolve, scale
 from studylib.data import load
 from studylib.errors import InputError, RunError
 from studylib.evaluate import Evaluation
+from studylib.external import External
 from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
 from studylib.methods import METHODS
 from studylib.study import Job
 from studylib.training import Run, train
+from studylib.training.export import export_encoder
 from studylib.transfer import Knn, LinearPath, knn_accuracy, linear_probe
 
 UNSEEN = "glyphs_georgian/few"
@@ -228,3 +230,16 @@ def test_plan_counts_what_is_missing(runs):
     assert all(math.isfinite(value) for value in plan.minutes)
     with pytest.raises(InputError, match="did you mean 'quick'"):
         grids.plan("quik")
+
+
+def test_an_encoder_from_a_file_stands_in_the_same_table(runs, tmp_path):
+    mean, std = export_encoder(runs["sl"].folder, tmp_path / "theirs.pth")
+    source = External(tmp_path / "theirs.pth", size=32, mean=tuple(mean), std=tuple(std), stem="conv3s2")
+    evaluation = Evaluation(dataset=UNSEEN)
+    ours = study.run([job(runs["sl"], evaluation)])
+    theirs = study.external([source], [evaluation])
+    assert list(theirs.columns) == study.COLUMNS
+    assert set(theirs.method) == {"file:theirs"}
+    both = [frame[frame.measure == "knn_top1"].value.item() for frame in (ours, theirs)]
+    assert both[0] == both[1]
+    assert theirs.epoch.isna().all()  # a file has no epochs

@@ -22,7 +22,7 @@ def by_protocol(frame: pd.DataFrame, *, how: str = "mean") -> pd.DataFrame:
 
 def protocol_measures(frame: pd.DataFrame) -> list[str]:
     """The measures of ``frame`` that are accuracies of transfer protocols, in order of appearance."""
-    names = dict.fromkeys(frame["measure"])
+    names = [name for name in dict.fromkeys(frame["measure"]) if not name.startswith("monitor_")]
     return [name for name in names if name.endswith(ENDINGS) or "_top1_" in name]
 
 

@@ -159,11 +159,13 @@ def canvas(columns: int = 1, height: float = 2.2) -> Figure:
 
 
 def look(method: str) -> Look:
-    """Name, colour and marker of ``method``.
+    """Name, colour and marker of ``method``; encoders trained elsewhere (``file:NAME``) share one look.
 
     Raises:
         InputError: it has none yet; all are in `METHODS`.
     """
+    if method.startswith("file:"):
+        return Look(label=method.removeprefix("file:"), colour="#000000", marker="*")
     return METHODS[choose("method", method, METHODS)]
 
 
@@ -172,7 +174,7 @@ def ordered(methods: Iterable[str]) -> list[str]:
     present = set(methods)
     for method in present:
         look(method)
-    return [method for method in METHODS if method in present]
+    return [method for method in METHODS if method in present] + sorted(present - set(METHODS))
 
 
 def measure_label(measure: str) -> str:

@@ -108,7 +108,7 @@ def differences(
 
 def _named(column: str, value: Any) -> str:
     """A value of the results table, for readers."""
-    if column == "method" and value in style.METHODS:
+    if column == "method" and (value in style.METHODS or str(value).startswith("file:")):
         return style.look(value).label
     if column == "dataset":
         return style.dataset_label(value)

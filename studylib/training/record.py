@@ -9,7 +9,6 @@ import json
 import platform
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from typing import Any
 import torch
 import torchvision
 from filelock import FileLock, Timeout
-from torch import Tensor
 
 from studylib import files, paths
 from studylib.config import RunConfig, from_dict, to_dict
 from studylib.errors import InputError
 from studylib.methods import METHODS
+from studylib.methods.method import Method
 from studylib.training import checkpoint
 
 
@@ -60,8 +59,10 @@ class Run:
         """File with the weights after ``epoch`` epochs, by default all of them."""
         return self.folder / "snapshots" / f"epoch-{self.config.optimisation.epochs if epoch is None else epoch:04d}.pt"
 
-    def network(self, epoch: int | None, device: torch.device) -> tuple[Callable[[Tensor], dict[str, Tensor]], int]:
-        """Images (B, 3, S, S) in [0, 1] -> all layers, by the weights after ``epoch`` epochs in eval mode; and S.
+    def network(self, epoch: int | None, device: torch.device) -> tuple[Method, int]:
+        """The method with its weights after ``epoch`` epochs, in eval mode, and the side S of the images it was trained on.
+
+        Its ``layers`` takes images (B, 3, S, S) in [0, 1]; ``normalise`` and ``encoder`` are what is trained on elsewhere.
 
         Raises:
             InputError: no such weights were kept.
@@ -72,7 +73,7 @@ class Run:
         snapshot = checkpoint.load(file, device)
         method = METHODS[self.config.method](self.config, snapshot["classes"], torch.zeros(3), torch.ones(3)).to(device)
         method.load_state_dict(snapshot["weights"])
-        return method.to(memory_format=torch.channels_last).eval().layers, snapshot["size"]
+        return method.to(memory_format=torch.channels_last).eval(), snapshot["size"]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of the epochs so far."""

@@ -2,8 +2,11 @@
 
 from studylib.transfer.broad12 import Broad12, Broad12Result, broad12_probe
 from studylib.transfer.few_shot import Episodes, EpisodesResult, episode_accuracy
+from studylib.transfer.fine_tune import FineTune, FineTuneResult, Trainable, fine_tune_accuracy, trainable
 from studylib.transfer.knn import KnnGridResult, KnnResult, knn_accuracy, knn_grid_accuracy
 from studylib.transfer.linear import LinearResult, Path, fit_path, linear_probe
+from studylib.transfer.linear_fine_tune import LinearFineTune, linear_fine_tune_accuracy
+from studylib.transfer.memory_fine_tune import MemoryFineTune, MemoryFineTuneResult, memory_fine_tune_accuracy
 from studylib.transfer.per_class import PerClass, PerClassResult, per_class_accuracy
 from studylib.transfer.protocols import Knn, KnnGrid, LinearPath
 from studylib.transfer.ridge import Ridge, RidgePath, RidgeResult, fit_ridge, ridge_probe
@@ -15,31 +18,41 @@ __all__ = [
     "Broad12Result",
     "Episodes",
     "EpisodesResult",
+    "FineTune",
+    "FineTuneResult",
     "Knn",
     "KnnGrid",
     "KnnGridResult",
     "KnnResult",
+    "LinearFineTune",
     "LinearPath",
     "LinearResult",
+    "MemoryFineTune",
+    "MemoryFineTuneResult",
     "Path",
     "PerClass",
     "PerClassResult",
     "Ridge",
     "RidgePath",
     "RidgeResult",
+    "Trainable",
     "TrexLarge",
     "TrexLargeResult",
     "TrexSmall8",
     "TrexSmall8Result",
     "broad12_probe",
     "episode_accuracy",
+    "fine_tune_accuracy",
     "fit_path",
     "fit_ridge",
     "knn_accuracy",
     "knn_grid_accuracy",
+    "linear_fine_tune_accuracy",
     "linear_probe",
+    "memory_fine_tune_accuracy",
     "per_class_accuracy",
     "ridge_probe",
+    "trainable",
     "trex_large_probe",
     "trex_small8_probe",
 ]

@@ -72,7 +72,7 @@ def episode_accuracy(features: Tensor, labels: Tensor, num_classes: int, protoco
     """
     check_set("episodes", features, labels, num_classes)
     rows = class_rows(labels)
-    enough = [found for found in rows if len(found) >= protocol.shots + protocol.queries]
+    enough = large_classes(rows, protocol)
     if len(enough) < protocol.ways:
         fix = f"only {len(enough)} classes have {protocol.shots + protocol.queries} images; ask for fewer classes or queries"
         raise InputError("episodes.ways", protocol.ways, fix)
@@ -91,6 +91,16 @@ def episode_accuracy(features: Tensor, labels: Tensor, num_classes: int, protoco
         converged += reached.tolist()
     mean, half_width = interval(accuracy)
     return EpisodesResult(mean, half_width, len(rows) - len(enough), all(converged))
+
+
+def applies(labels: Tensor, protocol: Episodes) -> bool:
+    """Whether images with these ``labels`` (N,) have the classes that episodes need."""
+    return len(large_classes(class_rows(labels), protocol)) >= protocol.ways
+
+
+def large_classes(rows: list[Tensor], protocol: Episodes) -> list[Tensor]:
+    """Those classes of `class_rows` that have images enough for an episode."""
+    return [found for found in rows if len(found) >= protocol.shots + protocol.queries]
 
 
 def class_rows(labels: Tensor) -> list[Tensor]:

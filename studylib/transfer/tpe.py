@@ -23,7 +23,10 @@ def search(
 
     Source: t-ReX, code:transfer/classifier_training.py.
     """
-    import optuna  # imports slowly, and only these protocols need it
+    with warnings.catch_warnings():
+        # tqdm, which it imports, misses a widget in a notebook that nobody will see.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        import optuna  # imports slowly, and only these protocols need it
 
     verbosity = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
