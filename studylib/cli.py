@@ -146,6 +146,7 @@ def evaluate(
       fine_tune    the whole network, the twelve-domain benchmark's grid (slow)
       memory_fine_tune, linear_fine_tune
                    LOOK's, with a memory instead of a classifier, and its rival
+      detection    Faster R-CNN, for the sets scenes (embedded) and coco; AP in %
 
     \b
     Examples:
@@ -158,7 +159,7 @@ def evaluate(
         raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import suites
-    from studylib.data import load
+    from studylib.data import DETECTION, load
     from studylib.errors import choose
     from studylib.evaluate import Evaluation
     from studylib.evaluate import evaluate as evaluated
@@ -176,10 +177,11 @@ def evaluate(
     shown, scores = [], {}
     for dataset in [name for name in wanted if name not in lacking]:
         asked = Evaluation(dataset=dataset, layers=(layer,), measures="all" if measures else "none", protocols=chosen)
-        choose("layer", layer, extract(source, load(dataset)).layers)
+        if dataset not in DETECTION:
+            choose("layer", layer, extract(source, load(dataset)).layers)
         row = {"data set": dataset}
         found = [r for r in evaluated(source, asked) if r["split"] != "train"]
-        for r in [r for r in found if "_top1" in r["measure"]]:
+        for r in [r for r in found if "_top1" in r["measure"] or r["measure"].endswith("_ap")]:
             title = r["measure"].replace("_top1", "")
             row[title] = f"{r['value']:.1f}"
             scores.setdefault(title, []).append(r["value"])

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from studylib import files
-from studylib.data import load
+from studylib.data import DETECTION, find, load
 from studylib.errors import InputError, choose
 from studylib.external import External
 from studylib.features import PROTOCOL, extract
 from studylib.measure import MEASURES
-from studylib.probe import Subject, probe
+from studylib.probe import Subject, name_of, probe
 from studylib.training import Run
 from studylib.transfer import Knn, LinearPath
 
@@ -35,6 +35,13 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         choose("measures", self.measures, MEASURES)
+        detection = self.dataset in DETECTION
+        for protocol in self.protocols:
+            if (name_of(protocol) == "detection") != detection:
+                fix = f"is for {'sets with boxes' if not detection else 'image sets'}; {self.dataset} is not one"
+                raise InputError("protocol", name_of(protocol), fix)
+        if detection and self.measures != "none":
+            raise InputError("measures", self.measures, f"must be none for {self.dataset}, whose images have no class")
 
 
 def cached(source: Run | External, evaluation: Evaluation) -> Path:
@@ -65,10 +72,10 @@ def _compute(source: Run | External, evaluation: Evaluation) -> list[dict[str, A
             raise InputError("run", source.name, f"was trained on another {pretraining.name}; move {source.folder} away")
         if evaluation.measures != "none" and source.pretraining_set != evaluation.dataset:
             upstream = extract(source, pretraining, evaluation.epoch)
-    images = load(evaluation.dataset)
-    seen = extract(source, images, evaluation.epoch)
+    images = find(evaluation.dataset)
+    seen = None if evaluation.dataset in DETECTION else extract(source, images, evaluation.epoch)
     rows = []
-    for layer in [layer for layer in evaluation.layers if layer in seen.layers]:
+    for layer in [layer for layer in evaluation.layers if seen is None or layer in seen.layers]:
         found = []
         for split in ("train", "test"):
             found += [{"split": split} | row for row in MEASURES[evaluation.measures](images, seen, upstream, layer, split)]

@@ -17,6 +17,7 @@ from studylib.training import Run
 from studylib.training.loop import snapshot_epochs
 from studylib.transfer import (
     Broad12,
+    Detection,
     Episodes,
     FineTune,
     Knn,
@@ -130,13 +131,14 @@ TRAINED = (
 
 
 def fine_tuning(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """The runs of `protocols`, and random weights, fine-tuned: the whole network, and LOOK's way against its rival (L5).
+    """The runs of `protocols`, and random weights, fine-tuned: the whole network, LOOK's way against its rival (L5), detection.
 
     ``seeds``: by default the scale's number for ablations; 0 leaves the grid out.
     """
     content = scale(scale_name)
     count = content["ablation_seeds"] if seeds is None else seeds
     evaluations = tuple(Evaluation(dataset=name, measures="none", protocols=TRAINED) for name in content["fine_tune"])
+    evaluations += (Evaluation(dataset=content["detection"], measures="none", protocols=(Detection(),)),)
     start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
     return [
         Job(

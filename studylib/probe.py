@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from studylib import transfer
-from studylib.data import ImageSet
 from studylib.errors import InputError
 from studylib.external import External
 from studylib.features import Features
@@ -22,8 +21,10 @@ class Subject:
 
     source: Run | External
     epoch: int | None
-    images: ImageSet
-    seen: Features
+    images: Any
+    """an `studylib.data.ImageSet`, or a set with boxes for detection"""
+    seen: Features | None
+    """its features; none of a set with boxes"""
     layer: str
 
     @property
@@ -64,6 +65,10 @@ PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
     "episodes": (transfer.Episodes, lambda subject, protocol: transfer.episode_accuracy(*subject.whole, protocol)),
     "per_class": (transfer.PerClass, _frozen(transfer.per_class_accuracy)),
     "fine_tune": (transfer.FineTune, _trained(transfer.fine_tune_accuracy)),
+    "detection": (
+        transfer.Detection,
+        lambda subject, protocol: transfer.detection_accuracy(subject.source, subject.images, protocol, epoch=subject.epoch),
+    ),
     "linear_fine_tune": (transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True)),
     "memory_fine_tune": (transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True)),
 }

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from studylib import files, paths
 from studylib.config import RunConfig
-from studylib.data import load
+from studylib.data import find
 from studylib.errors import RESUME_EXIT, RunError, choose
 from studylib.evaluate import Evaluation, cached, evaluate
 from studylib.external import External
@@ -61,7 +61,7 @@ def run(jobs: Iterable[Job], workers: int | None = None, show: str = "auto") -> 
     missing = list({job.config.name: job for job in merged(jobs) if not job.done}.values())
     if missing:
         for spec in sorted({job.config.data for job in missing} | {e.dataset for job in missing for e in job.evaluations}):
-            load(spec)  # refuses what cannot be read, and fills the cache once instead of in every worker
+            find(spec)  # refuses what cannot be read, and fills the cache once instead of in every worker
         _compute(missing, workers or default_workers(), show)
     return table(jobs)
 

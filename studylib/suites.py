@@ -5,7 +5,7 @@ from importlib import resources
 
 import yaml
 
-from studylib.data import load
+from studylib.data import find
 from studylib.errors import InputError, choose
 
 
@@ -25,7 +25,7 @@ def missing(names: list[str]) -> dict[str, str]:
     found = {}
     for name in names:
         try:
-            load(name)
+            find(name)
         except InputError as error:
             found[name] = str(error)
     return found

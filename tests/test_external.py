@@ -190,3 +190,33 @@ def test_suites_are_lists_of_names():
     assert set(suites.suite("trex8")) < set(suites.suite("trex13")) < set(suites.suite("trex15"))
     assert suites.missing(suites.suite("quick")) == {}
     assert "studylib data fetch dtd" in suites.missing(["dtd", "digits"])["dtd"]
+
+
+def test_sets_with_boxes_are_for_detection_only(runs):
+    run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 0}))
+    train(run.config, say=str)
+    for given, says in (
+        ({"dataset": "scenes"}, "protocol='knn': is for image sets; scenes is not one"),
+        ({"dataset": "digits", "protocols": (transfer.Detection(),)}, "'detection': is for sets with boxes; digits is not one"),
+        ({"dataset": "scenes", "protocols": ()}, "measures='papers': must be none for scenes"),
+    ):
+        with pytest.raises(InputError, match=says):
+            Evaluation(**given)
+    assert "coco" in suites.missing(["scenes", "coco"])
+    tiny = transfer.Detection(epochs=1, batch=100, proposals=4, channels=8, hidden=8)
+    rows = evaluate(run, Evaluation(dataset="scenes", measures="none", protocols=(tiny,)))
+    found = {row["measure"]: row["value"] for row in rows}
+    assert {"detection_ap", "detection_ap50", "detection_ap75", "detection_seconds"} <= set(found)
+    assert 0 <= found["detection_ap"] <= found["detection_ap50"] <= 100
+
+
+def test_fine_tuning_starts_from_the_output_only(runs):
+    run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 0}))
+    train(run.config, say=str)
+    frozen = {"what": "linear", "learning_rates": (0.1,), "epochs": 1}
+    protocols = (transfer.LinearFineTune(**frozen), transfer.MemoryFineTune(**frozen | {"what": "projection", "ks": (5,)}))
+    rows = evaluate(run, Evaluation(dataset="glyphs_georgian/few", measures="none", protocols=protocols))
+    assert {row["measure"] for row in rows} >= {"linear_fine_tune_top1", "memory_fine_tune_top1", "memory_fine_tune_seconds"}
+    asked = Evaluation(dataset="glyphs_georgian/few", layers=("stage3",), measures="none", protocols=protocols)
+    with pytest.raises(InputError, match="layer='stage3': fine-tuning starts from"):
+        evaluate(run, asked)

@@ -97,3 +97,25 @@ def test_figure_has_a_row_for_each_protocol_and_no_random_weights():
     assert "n = 3" in figure.get_supxlabel()
     figure, data = report.protocols(found.iloc[:0])
     assert data.empty
+
+
+def test_reading_names_every_protocol_once():
+    lines = report.reading(report.conclusions(frame())).splitlines()
+    assert [line.split(" against")[0] for line in lines] == ["random weights", "LOOK", "t-ReX"]
+    assert lines[1] == (
+        "LOOK against SL: better by 3 (Linear probe, 5-way 5-shot, 4 images per class); "
+        "worse by 1 (L-BFGS, 30 trials (t-ReX, small))"
+    )
+    assert lines[2].startswith("t-ReX against SL: undecided by 4 (")
+
+
+def test_where_the_reference_has_no_verdict_nothing_changes():
+    boxes = [
+        rows(method, seed, "scenes", "detection_ap", 40 + better + seed)
+        for seed in range(3)
+        for method, better in (("sl", 0), ("look", 9))
+    ]
+    found = report.conclusions(pd.concat([frame(), pd.DataFrame(boxes)], ignore_index=True))
+    row = found.set_index(["measure", "method"]).loc["detection_ap", "look"]
+    assert (row["verdict"], row["reference_verdict"]) == ("better", "not run")
+    assert "Detection, AP (%)" not in set(report.changes(found).Protocol)

@@ -1,6 +1,7 @@
 """Image sets by name."""
 
 import difflib
+from typing import Any
 
 from studylib import paths
 from studylib.data import download, packed, splits
@@ -9,7 +10,30 @@ from studylib.data.download import fetch
 from studylib.data.imageset import ImageSet
 from studylib.errors import InputError, choose
 
-__all__ = ["ImageSet", "available", "check", "fetch", "load"]
+__all__ = ["DETECTION", "ImageSet", "available", "boxes", "check", "fetch", "find", "load"]
+
+DETECTION = ("scenes", "coco")
+"""names of the sets of images with boxes, which `boxes` gives"""
+
+
+def boxes(name: str) -> Any:
+    """The detection set ``name``: `studylib.data.scenes.Scenes`, embedded, or `studylib.data.coco.Coco`, the user's.
+
+    Raises:
+        InputError: there is no such set, or COCO is not in the folders of ``STUDYLIB_DATA``.
+    """
+    if choose("data", name, DETECTION) == "scenes":
+        from studylib.data import scenes
+
+        return scenes.render()
+    from studylib.data.coco import coco
+
+    return coco()
+
+
+def find(spec: str) -> Any:
+    """The set ``spec``, of images with a class (`load`) or with boxes (`boxes`)."""
+    return boxes(spec) if spec in DETECTION else load(spec)
 
 
 def load(spec: str) -> ImageSet:

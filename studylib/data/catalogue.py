@@ -35,6 +35,8 @@ def available() -> list[dict[str, Any]]:
         train, test, classes = glyphs.size_of(name)
         about = {"train": train, "test": test, "classes": classes, "shape": "32×32×3"}
         rows.append(_row(name, "embedded", **about, labels=", ".join(glyphs.labels_of(name)), note=note))
+    note = "Greek letters with boxes, for detection"
+    rows.append(_row("scenes", "embedded", train=300, test=200, classes=10, shape="64×64×3", note=note))
     for name in packed.names():
         file = packed.find(name)
         try:

@@ -14,7 +14,7 @@ from studylib.report.frontier import frontier
 from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
 from studylib.report.over_training import over_training
-from studylib.report.protocols import by_protocol, changes, conclusions, protocol_label, protocol_measures, protocols
+from studylib.report.protocols import by_protocol, changes, conclusions, protocol_label, protocol_measures, protocols, reading
 from studylib.report.samples import samples
 from studylib.report.stagewise import stagewise
 from studylib.report.statistics import (
@@ -53,6 +53,7 @@ __all__ = [
     "protocol_measures",
     "protocols",
     "random_start",
+    "reading",
     "samples",
     "save",
     "select",

@@ -91,8 +91,12 @@ def protocol_label(measure: str) -> str:
 
 
 def changes(found: pd.DataFrame, *, reference: str = "linear_top1") -> pd.DataFrame:
-    """The rows of `conclusions` whose verdict is not that of the reference probe on the same sets, as a table of text."""
-    differ = found[(found["verdict"] != found["reference_verdict"]) & (found["measure"] != reference)]
+    """The rows of `conclusions` whose verdict is not that of the reference probe on the same sets, as a table of text.
+
+    Where there is no verdict of one of the two (the reference has none on sets with boxes), there is nothing to compare.
+    """
+    known = (found["verdict"] != "not run") & (found["reference_verdict"] != "not run")
+    differ = found[known & (found["verdict"] != found["reference_verdict"]) & (found["measure"] != reference)]
     measure = "linear_top1_log_odds"
     body = [
         {
@@ -109,3 +113,16 @@ def changes(found: pd.DataFrame, *, reference: str = "linear_top1") -> pd.DataFr
         for row in differ.to_dict("records")
     ]
     return pd.DataFrame(body)
+
+
+def reading(found: pd.DataFrame, *, baseline: str = "sl") -> str:
+    """A line for each method: its verdicts against ``baseline`` over the protocols of `conclusions`, counted and named."""
+    lines = []
+    for method, rows in style.by_method(found):
+        given = {
+            word: [protocol_label(name) for name in rows.loc[rows["verdict"] == word, "measure"]]
+            for word in ("better", "worse", "undecided", "not run")
+        }
+        said = [f"{word} by {len(names)} ({', '.join(names)})" for word, names in given.items() if names]
+        lines.append(f"{style.look(method).label} against {style.look(baseline).label}: {'; '.join(said)}")
+    return "\n".join(lines)

@@ -1,6 +1,7 @@
 """Transfer of frozen features to another data set."""
 
 from studylib.transfer.broad12 import Broad12, Broad12Result, broad12_probe
+from studylib.transfer.detection import Detection, DetectionResult, detection_accuracy
 from studylib.transfer.few_shot import Episodes, EpisodesResult, episode_accuracy
 from studylib.transfer.fine_tune import FineTune, FineTuneResult, Trainable, fine_tune_accuracy, trainable
 from studylib.transfer.knn import KnnGridResult, KnnResult, knn_accuracy, knn_grid_accuracy
@@ -16,6 +17,8 @@ from studylib.transfer.trex_small8 import TrexSmall8, TrexSmall8Result, trex_sma
 __all__ = [
     "Broad12",
     "Broad12Result",
+    "Detection",
+    "DetectionResult",
     "Episodes",
     "EpisodesResult",
     "FineTune",
@@ -41,6 +44,7 @@ __all__ = [
     "TrexSmall8",
     "TrexSmall8Result",
     "broad12_probe",
+    "detection_accuracy",
     "episode_accuracy",
     "fine_tune_accuracy",
     "fit_path",

@@ -1,0 +1,108 @@
+"""COCO's detection set where the user has it, read image by image; nothing is downloaded.
+
+Layout, as it is published: ``coco/train2017/*.jpg``, ``coco/val2017/*.jpg``, ``coco/annotations/instances_train2017.json`` and
+``instances_val2017.json``. 118,287 and 5,000 images of 80 classes; Lin et al., ECCV 2014, arXiv 1405.0312.
+"""
+
+import contextlib
+import hashlib
+import io
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.datasets import CocoDetection
+from torchvision.transforms.functional import pil_to_tensor
+
+from studylib import paths
+from studylib.errors import InputError
+
+PARTS = {"train": "train2017", "test": "val2017"}
+HOW = (
+    "download train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org, unpack them in one "
+    "folder named coco, and name the folder above it in STUDYLIB_DATA"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class CocoPart:
+    """Training or test images, of differing sizes, each read when it is asked for."""
+
+    source: CocoDetection
+    number: dict[int, int]
+    """label by COCO's category id"""
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """Image (3, H, W) float32 in [0, 1]; ``boxes`` (n, 4) x1, y1, x2, y2 in pixels, ``labels`` (n,), ``iscrowd`` (n,).
+
+        Boxes without area, of which COCO has a few, are left out.
+        """
+        image, objects = self.source[index]
+        objects = [found for found in objects if min(found["bbox"][2:]) > 0]
+        boxes = torch.tensor([found["bbox"] for found in objects], dtype=torch.float32).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        target = {
+            "boxes": boxes,
+            "labels": torch.tensor([self.number[found["category_id"]] for found in objects], dtype=torch.long),
+            "iscrowd": torch.tensor([bool(found.get("iscrowd", 0)) for found in objects], dtype=torch.bool),
+        }
+        return pil_to_tensor(image).float() / 255, target
+
+
+@dataclass(frozen=True, eq=False)
+class Coco:
+    """COCO 2017; offers what `studylib.transfer.detection` reads."""
+
+    folder: Path
+    classes: tuple[str, ...]
+    train: CocoPart
+    test: CocoPart
+    """val2017: test2017 has no public boxes"""
+
+    name = "coco"
+    size = 800
+    """short side to which detectors resize the images; Detectron2's"""
+    flip = True
+    """a mirrored object is of the same class"""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.classes)
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of the two annotation files, hexadecimal."""
+        digest = hashlib.sha256()
+        for part in PARTS.values():
+            digest.update((self.folder / "annotations" / f"instances_{part}.json").read_bytes())
+        return digest.hexdigest()
+
+
+def coco(folder: Path | None = None) -> Coco:
+    """COCO 2017 in ``folder``, by default the first folder ``coco`` in those that ``STUDYLIB_DATA`` names.
+
+    Raises:
+        InputError: a file or folder is missing; the message names it and says where to get it.
+    """
+    if folder is None:
+        places = [place / "coco" for place in paths.data_folders()]
+        folder = next((place for place in places if place.is_dir()), None)
+        if folder is None:
+            raise InputError("data", "coco", f"there is no {' nor '.join(map(str, places))}; {HOW}")
+    for part in PARTS.values():
+        for needed in (folder / part, folder / "annotations" / f"instances_{part}.json"):
+            if not needed.exists():
+                raise InputError("data", "coco", f"{needed} is missing; {HOW}")
+    sources = {}
+    for name, part in PARTS.items():
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+            sources[name] = CocoDetection(str(folder / part), str(folder / "annotations" / f"instances_{part}.json"))
+    categories = sources["train"].coco.cats
+    number = {category: label for label, category in enumerate(sorted(categories))}
+    classes = tuple(categories[category]["name"] for category in number)
+    return Coco(folder, classes, CocoPart(sources["train"], number), CocoPart(sources["test"], number))
