@@ -8,7 +8,9 @@ from torch.nn import functional
 
 from studylib.errors import InputError, choose
 
-CHUNK = 4096  # ours: rows of queries and of gallery compared at a time, 64 MB of similarities
+CHUNK = 32768  # ours: rows of the gallery compared at a time
+BLOCK = 2**24  # ours: similarities at a time, 64 MB: 512 queries with a chunk of the gallery
+GROUPS = 512  # ours: of the columns of a block, when its largest are looked for
 FAISS_GPU_K = 2048  # faiss on a GPU finds no more neighbours than this
 
 
@@ -19,7 +21,7 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto", c
     order of the gallery; which of them take the last places is the backend's choice, the same in every call.
     Results are where ``gallery`` is.
 
-    ``backend``: ``torch`` (holds no more than a chunk of the similarities), ``faiss`` (an exact flat index, on the GPU if
+    ``backend``: ``torch`` (holds no more than 64 MB of the similarities), ``faiss`` (an exact flat index, on the GPU if
     the gallery is there), or ``auto`` for faiss where it is installed and can. All are exact.
 
     Raises:
@@ -63,12 +65,17 @@ def _faiss(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _torch(queries: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[Tensor, Tensor]:
     found = []
-    for part in queries.split(chunk):
+    chunk = min(chunk, len(gallery))
+    parts = queries.split(max(1, BLOCK // chunk))
+    room = queries.new_empty(len(parts[0]) * chunk)  # memory asked for anew is slow to come
+    for part in parts:
         best = part.new_empty(len(part), 0), torch.empty(len(part), 0, dtype=torch.int64, device=part.device)
         for start in range(0, len(gallery), chunk):
-            top, rows = _largest(part @ gallery[start : start + chunk].T, k)
+            block = gallery[start : start + chunk]
+            similarity = room[: len(part) * len(block)].view(len(part), len(block))
+            top, rows = _largest(torch.mm(part, block.T, out=similarity), k)
             values, rows = torch.cat((best[0], top), dim=1), torch.cat((best[1], rows + start), dim=1)
-            top, order = _largest(values, k)
+            top, order = values.topk(min(k, values.shape[1]), dim=1, sorted=False)
             best = top, rows.gather(1, order)
         found.append(best)
     similarity, rows = zip(*found, strict=True)
@@ -76,7 +83,21 @@ def _torch(queries: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[Tensor
 
 
 def _largest(values: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    return values.topk(min(k, values.shape[1]), dim=1, sorted=False)
+    """The k largest of each row of ``values`` (Q, n) and their columns, in any order; all n if k is more.
+
+    Column c is in group c mod 512. The k largest are in the k groups of largest maximum (an element of another group has k
+    maxima that are no smaller), so only these are sorted through: a third of the time at n = 32,768 and k = 20.
+    """
+    members = values.shape[1] // GROUPS
+    if members < 2 or 2 * k > GROUPS:
+        return values.topk(min(k, values.shape[1]), dim=1, sorted=False)
+    grouped = values[:, : members * GROUPS].unflatten(1, (members, GROUPS))
+    groups = grouped.amax(1).topk(k, dim=1, sorted=False).indices[:, None, :].expand(-1, members, -1)  # (Q, members, k)
+    firsts = torch.arange(0, members * GROUPS, GROUPS, device=values.device)[:, None]
+    rest = torch.arange(members * GROUPS, values.shape[1], device=values.device)
+    columns = torch.cat(((groups + firsts).flatten(1), rest.expand(len(values), -1)), dim=1)
+    top, order = values.gather(1, columns).topk(k, dim=1, sorted=False)
+    return top, columns.gather(1, order)
 
 
 def _ordered(similarity: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:

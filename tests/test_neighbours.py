@@ -55,6 +55,25 @@ def test_chunks_do_not_matter(chunk):
     torch.testing.assert_close(similarity, neighbours.search(queries, gallery, 8, backend="torch")[0])
 
 
+@pytest.mark.parametrize("chunk", [1, 10, 53])
+def test_blocks_of_queries_do_not_matter(monkeypatch, chunk):
+    monkeypatch.setattr(neighbours, "BLOCK", 3 * chunk)  # three queries at a time
+    queries, gallery = draw(11), draw(53, seed=1)
+    rows = neighbours.search(queries, gallery, 8, backend="torch", chunk=chunk)[1]
+    assert rows.tolist() == slow_search(queries, gallery, 8)
+
+
+@pytest.mark.parametrize("k", [1, 4, 5, 30])  # of 10 groups: few, half of them, more than half, more than there are
+@pytest.mark.parametrize("columns", [9, 10, 19, 20, 53, 60])
+def test_the_largest_of_groups_are_the_largest(monkeypatch, k, columns):
+    monkeypatch.setattr(neighbours, "GROUPS", 10)
+    values = torch.randint(15, (40, columns), generator=torch.Generator().manual_seed(k)).float()  # with ties
+    top, found = neighbours._largest(values, k)
+    assert top.tolist() == [[row[c] for c in own] for row, own in zip(values.tolist(), found.tolist(), strict=True)]
+    assert all(len(set(own)) == min(k, columns) for own in found.tolist())
+    assert [sorted(row) for row in top.tolist()] == [sorted(row)[-k:] for row in values.tolist()]
+
+
 def test_the_backends_agree_beyond_one_chunk():
     queries, gallery = draw(30, 32), draw(2 * neighbours.CHUNK + 17, 32, seed=1)
     ours, theirs = (neighbours.search(queries, gallery, 20, backend=backend) for backend in ("torch", "faiss"))

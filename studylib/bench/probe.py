@@ -9,7 +9,7 @@ from torch import Tensor
 
 from studylib.transfer import LinearPath, Path, fit_path
 
-IMAGES, DIMENSIONS, CLASSES = 10_000, 512, 100
+IMAGES, HELD_OUT, DIMENSIONS, CLASSES = 10_000, 2_000, 512, 100
 EQUAL = 1e-4  # relative difference of objectives that counts as none
 LIMIT_S = 30.0  # scikit-learn is stopped after so many seconds on one C
 
@@ -20,29 +20,38 @@ def probe_speedup() -> dict[str, Any]:
     Both fit the same float32 features (`features`). For each C scikit-learn is stopped in the first iteration whose
     objective is within 1e-4 of ours, so that it is charged for nothing beyond; ours stops by its default tolerance. Where
     scikit-learn cannot get there in float32 only its float64 fit is charged, and where it needs more than 30 s those
-    30 s: both make the ratio smaller than it is.
+    30 s: both make the ratio smaller than it is. What it is for, the C of the best held-out accuracy (of equals the
+    smallest), is given for both.
     """
-    x, y = features(IMAGES, DIMENSIONS, CLASSES)
+    values, labels = features(IMAGES + HELD_OUT, DIMENSIONS, CLASSES)
+    (x, unseen), (y, truth) = values.split([IMAGES, HELD_OUT]), labels.split([IMAGES, HELD_OUT])
     grid = LinearPath().grid()
     fit_path(x[:2000], y[:2000], grid[:2], CLASSES)  # libraries load and choose kernels
     path, before = timed_path(x, y, grid)
-    theirs, gaps, late = 0.0, [], 0
+    theirs, gaps, late, right = 0.0, [], 0, []
     for C, objective in zip(grid.tolist(), path.objective.tolist(), strict=True):
         for values in (x, x.double()):
-            seconds, gap, in_time = scikit_learn(values, y, C, objective)
+            seconds, gap, in_time, model = scikit_learn(values, y, C, objective)
             if gap <= EQUAL or not in_time:
                 break
         theirs += seconds
         gaps.append(gap)
         late += not in_time
+        right.append(100 * float(model.score(unseen.numpy(), truth.numpy())))
     ours = (before + timed_path(x, y, grid)[1]) / 2  # before and after, in case the machine is busier at one time
+    own = (100 * (path.predict(unseen) == truth).double().mean(1)).tolist()
+    chosen = ", ".join(
+        f"{name} C = {grid[scores.index(max(scores))]:.3g} ({max(scores):.2f} %)"
+        for name, scores in (("ours", own), ("scikit-learn", right))
+    )
     reached = [gap for gap in gaps if gap <= EQUAL]
     details = (
         f"ours {ours:.1f} s ({int(path.iterations.sum())} iterations, {int((~path.converged).sum())} of {len(grid)} C not "
         f"converged), scikit-learn {theirs:.1f} s, {torch.get_num_threads()} threads; its objective less ours at most "
-        f"{max(reached, default=float('nan')):.1e}, at least {min(gaps):.1e} of ours; {late} C stopped after {LIMIT_S:g} s"
+        f"{max(reached, default=float('nan')):.1e}, at least {min(gaps):.1e} of ours; {late} C stopped after {LIMIT_S:g} s; "
+        f"chosen on {HELD_OUT:,} held-out images: {chosen}"
     )
-    return {"name": "probe_speedup", "value": theirs / ours, "unit": "ratio", "target": ">= 10", "details": details}
+    return {"name": "probe_speedup", "value": theirs / ours, "unit": "ratio", "target": ">= 20", "details": details}
 
 
 def timed_path(x: Tensor, y: Tensor, grid: Tensor) -> tuple[Path, float]:
@@ -68,8 +77,8 @@ def features(images: int, dimensions: int, classes: int) -> tuple[Tensor, Tensor
     return torch.relu(values / values.std() / 2 + 0.35), labels
 
 
-def scikit_learn(values: Tensor, labels: Tensor, C: float, target: float) -> tuple[float, float, bool]:
-    """Seconds, (objective - target) / target measured in float64, and whether it stopped within the limit.
+def scikit_learn(values: Tensor, labels: Tensor, C: float, target: float) -> tuple[float, float, bool, Any]:
+    """Seconds, (objective - target) / target measured in float64, whether it stopped within the limit, and the model.
 
     The fit is scikit-learn's own; SciPy's minimiser is only given a callback that stops it at the target or the limit.
     """
@@ -96,4 +105,4 @@ def scikit_learn(values: Tensor, labels: Tensor, C: float, target: float) -> tup
     weights, bias = torch.from_numpy(model.coef_.T).double(), torch.from_numpy(model.intercept_).double()
     loss = torch.nn.functional.cross_entropy(values.double() @ weights + bias, labels, reduction="sum")
     objective = C * float(loss) + 0.5 * float(weights.square().sum())
-    return seconds, (objective - target) / target, state["in_time"]
+    return seconds, (objective - target) / target, state["in_time"], model

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from studylib.errors import InputError
-from studylib.measures.stream import CHUNK, check_rows, class_counts, labelled_chunks, take
+from studylib.measures.stream import CHUNK, add_by_class, check_rows, class_counts, labelled_chunks, take
 
 
 @dataclass(frozen=True)
@@ -35,8 +34,7 @@ def class_centres(features: Tensor | np.ndarray, labels: Tensor, *, normalise: b
     anchors = take(features, first, normalise=normalise)
     sums = torch.zeros_like(anchors)
     for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
-        # A product with one-hot labels, because index_add_ on CUDA depends on the order of its threads.
-        sums += functional.one_hot(classes, len(counts)).to(sums.dtype).T @ (values - anchors[classes])
+        add_by_class(sums, values - anchors[classes], classes)
     return anchors + sums / counts[:, None]
 
 
@@ -64,7 +62,7 @@ def discriminative_ratio(
     sums = centres.new_zeros(len(counts))
     for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
         distance = (values - centres[classes]).norm(dim=1).pow(power)
-        sums += distance @ functional.one_hot(classes, len(counts)).to(sums.dtype)
+        add_by_class(sums[:, None], distance[:, None], classes)
     intra = float((sums / counts).mean())
     phi = inter / intra if intra > 0 else float("inf") if inter > 0 else float("nan")
     return DiscriminativeRatio(phi, inter, intra)
