@@ -115,6 +115,7 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) ->
 @click.option(
     "--layer", metavar="NAME", default="stage5", show_default=True, help="stage1 to stage5, projector1, ..., projector"
 )
+@click.option("--epoch", type=click.IntRange(0), metavar="N", help="Weights of the run after N epochs [the last]")
 @click.option("--size", type=click.IntRange(8), metavar="PX", default=224, show_default=True, help="Image side for --encoder.")
 @click.option("--stem", metavar="NAME", default="", help="conv3 or conv3s2, for --encoder with a 3x3 first convolution.")
 def evaluate(
@@ -125,6 +126,7 @@ def evaluate(
     protocols: tuple[str, ...],
     measures: bool,
     layer: str,
+    epoch: int | None,
     size: int,
     stem: str,
 ) -> None:
@@ -176,9 +178,10 @@ def evaluate(
     lacking = suites.missing(wanted)
     shown, scores = [], {}
     for dataset in [name for name in wanted if name not in lacking]:
-        asked = Evaluation(dataset=dataset, layers=(layer,), measures="all" if measures else "none", protocols=chosen)
+        what = {"measures": "all" if measures else "none", "protocols": chosen}
+        asked = Evaluation(dataset=dataset, layers=(layer,), epoch=epoch, **what)
         if dataset not in DETECTION:
-            choose("layer", layer, extract(source, load(dataset)).layers)
+            choose("layer", layer, extract(source, load(dataset), epoch).layers)
         row = {"data set": dataset}
         found = [r for r in evaluated(source, asked) if r["split"] != "train"]
         for r in [r for r in found if "_top1" in r["measure"] or r["measure"].endswith("_ap")]:

@@ -131,6 +131,7 @@ def test_evaluate_command(runs, tmp_path, capsys):
         (["--run", str(run.folder), "--suite", "quik"], "did you mean 'quick'"),
         (["--run", str(run.folder), "-d", "digits", "--protocol", "pathh"], "did you mean 'path'"),
         (["--run", str(run.folder), "-d", "digits", "--layer", "stage6"], "did you mean 'stage"),
+        (["--run", str(run.folder), "-d", "digits", "--epoch", "77"], "epoch=77"),
         (["--run", str(tmp_path), "-d", "digits"], "it has no config.json"),
         (["--encoder", str(tmp_path / "none.pth"), "-d", "digits"], "is not a file"),
     ):
