@@ -135,7 +135,7 @@ def evaluate(
     FILE may be torchvision's weights, a released checkpoint or what `studylib export` wrote; code in it is never run.
 
     \b
-    Protocols (top-1 in %; t-ReX's mean log-odds where no set is missing):
+    Protocols (top-1 in %, and the mean log-odds where no set is missing):
       knn          20 weighted neighbours by cosine
       knn_grid     the same, k and temperature chosen on held-out training images
       path         logistic regression, 20 C, chosen on held-out training images
@@ -167,18 +167,18 @@ def evaluate(
     from studylib.evaluate import evaluate as evaluated
     from studylib.external import External
     from studylib.features import extract
-    from studylib.probe import PROTOCOLS
+    from studylib.probe import PROTOCOLS, default
     from studylib.report import log_odds
     from studylib.training.record import find_run
 
-    chosen = tuple(PROTOCOLS[choose("protocol", name, PROTOCOLS)][0]() for name in protocols or ("knn", "path"))
+    chosen = [choose("protocol", name, PROTOCOLS) for name in protocols or ("knn", "path")]
     wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
     print(source.name, flush=True)
     lacking = suites.missing(wanted)
     shown, scores = [], {}
     for dataset in [name for name in wanted if name not in lacking]:
-        what = {"measures": "all" if measures else "none", "protocols": chosen}
+        what = {"measures": "all" if measures else "none", "protocols": tuple(default(name, dataset) for name in chosen)}
         asked = Evaluation(dataset=dataset, layers=(layer,), epoch=epoch, **what)
         if dataset not in DETECTION:
             choose("layer", layer, extract(source, load(dataset), epoch).layers)
@@ -192,7 +192,8 @@ def evaluate(
             print(f"{dataset}: {r['measure'].replace('_converged', ' ').strip()} did not converge everywhere", file=sys.stderr)
         shown.append(row)
         if measures:
-            own = [r for r in found if r["measure"].split("_top1")[0] not in row]
+            described = [protocol.describe() for protocol in what["protocols"]]
+            own = [r for r in found if r["protocol"] not in described]
             print(table([{k: r[k] for k in ("measure", "protocol")} | {"value": f"{r['value']:.4g}"} for r in own]) + "\n")
         print(f"{dataset} done", file=sys.stderr)
     if shown:

@@ -3,10 +3,11 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from studylib import files
+from studylib import files, paths
 from studylib.data import DETECTION, find, load
 from studylib.errors import InputError, choose
 from studylib.external import External
@@ -16,7 +17,7 @@ from studylib.probe import Subject, name_of, probe
 from studylib.training import Run
 from studylib.transfer import Knn, LinearPath
 
-VERSION = 2  # raised when a measure or a protocol changes, so that old values are not taken for new ones
+VERSION = 3  # raised when a measure or a protocol changes, so that old values are not taken for new ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,43 +45,66 @@ class Evaluation:
             raise InputError("measures", self.measures, f"must be none for {self.dataset}, whose images have no class")
 
 
-def cached(source: Run | External, evaluation: Evaluation) -> Path:
-    """File that holds the rows of an evaluation once it is done."""
-    key = hashlib.sha256(f"{PROTOCOL} {VERSION} {evaluation!r}".encode()).hexdigest()[:10]
-    return source.folder / "results" / f"{evaluation.dataset.replace('/', '_').replace('@', '_')}-{key}.json"
+def cached(source: Run | External, evaluation: Evaluation) -> list[Path]:
+    """Files that hold the rows of an evaluation once it is done: one for each layer of the measures and of each protocol."""
+    return [file for _, _, file in _parts(source, evaluation)]
+
+
+def _parts(source: Run | External, evaluation: Evaluation) -> list[tuple[str, Any, Path]]:
+    """(layer, "papers" or "all" or a protocol, file); the file's name depends on all that its content does."""
+    given = [] if evaluation.measures == "none" else [evaluation.measures]
+    name = evaluation.dataset.replace("/", "_").replace("@", "_")
+    found = []
+    for layer in evaluation.layers:
+        for part in [*given, *evaluation.protocols]:
+            kind = part if isinstance(part, str) else name_of(part)
+            what = f"{PROTOCOL} {VERSION} {checksum(evaluation.dataset)} {evaluation.epoch} {layer} {part!r}"
+            key = hashlib.sha256(what.encode()).hexdigest()[:10]
+            found.append((layer, part, source.folder / "results" / f"{name}-{layer}-{kind}-{key}.json"))
+    return found
+
+
+def checksum(dataset: str) -> str:
+    """Of the images and labels of a set; read once in a process."""
+    return _checksum(dataset, tuple(paths.data_folders()))
+
+
+@cache
+def _checksum(dataset: str, folders: tuple[Path, ...]) -> str:
+    return find(dataset).checksum
 
 
 def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
-    """Rows (dataset, epoch, layer, split, protocol, measure, value) of one evaluation; computed once and kept with the encoder.
+    """Rows (dataset, epoch, layer, split, protocol, measure, value) of one evaluation; each part is kept once it is computed.
 
     Accuracies are in %. Measures are computed on the ``train`` and on the ``test`` rows of the data set and say so.
 
     Raises:
         InputError: a data set that cannot be read or that a protocol cannot use, or a run that was trained on other images.
     """
-    file = cached(source, evaluation)
-    if not file.exists():
-        files.write_json(file, _compute(source, evaluation))
-    return json.loads(file.read_text())
+    missing = [part for part in _parts(source, evaluation) if not part[2].exists()]
+    if missing:
+        _compute(source, evaluation, missing)
+    return [row for file in cached(source, evaluation) for row in json.loads(file.read_text())]
 
 
-def _compute(source: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
+def _compute(source: Run | External, evaluation: Evaluation, missing: list[tuple[str, Any, Path]]) -> None:
+    if source.pretraining_set and checksum(source.pretraining_set) != source.data_sha256:
+        raise InputError("run", source.name, f"was trained on another {source.pretraining_set}; move {source.folder} away")
     upstream = None
-    if source.pretraining_set:
-        pretraining = load(source.pretraining_set)
-        if pretraining.checksum != source.data_sha256:
-            raise InputError("run", source.name, f"was trained on another {pretraining.name}; move {source.folder} away")
-        if evaluation.measures != "none" and source.pretraining_set != evaluation.dataset:
-            upstream = extract(source, pretraining, evaluation.epoch)
+    if evaluation.measures != "none" and source.pretraining_set not in (None, evaluation.dataset):
+        upstream = extract(source, load(source.pretraining_set), evaluation.epoch)
     images = find(evaluation.dataset)
     seen = None if evaluation.dataset in DETECTION else extract(source, images, evaluation.epoch)
-    rows = []
-    for layer in [layer for layer in evaluation.layers if seen is None or layer in seen.layers]:
-        found = []
-        for split in ("train", "test"):
-            found += [{"split": split} | row for row in MEASURES[evaluation.measures](images, seen, upstream, layer, split)]
-        for protocol in evaluation.protocols:
-            found += probe(Subject(source, evaluation.epoch, images, seen, layer), protocol)
-        rows += [{"layer": layer} | row for row in found]
     epoch = source.epochs if evaluation.epoch is None else evaluation.epoch
-    return [{"dataset": evaluation.dataset, "epoch": epoch} | row for row in rows]
+    for layer, part, file in missing:
+        rows = []
+        if seen is not None and layer not in seen.layers:
+            pass  # the run has no such layer: no rows
+        elif isinstance(part, str):
+            for split in ("train", "test"):
+                rows += [{"split": split} | row for row in MEASURES[part](images, seen, upstream, layer, split)]
+        else:
+            rows += probe(Subject(source, evaluation.epoch, images, seen, layer), part)
+        at = {"dataset": evaluation.dataset, "epoch": epoch, "layer": layer}
+        files.write_json(file, [at | row for row in rows])

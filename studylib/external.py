@@ -49,7 +49,13 @@ class External:
         return paths.runs() / "external" / self.name
 
     def snapshot(self, epoch: int | None = None) -> Path:
-        """The file itself: it has no epochs."""
+        """The file itself.
+
+        Raises:
+            InputError: an epoch is asked for; a file has none.
+        """
+        if epoch is not None:
+            raise InputError("epoch", epoch, f"{self.file.name} holds one moment only; leave the epoch out")
         return self.file
 
     def network(self, epoch: int | None, device: torch.device) -> tuple["Network", int]:

@@ -12,12 +12,12 @@ from studylib.data import load
 from studylib.errors import choose
 from studylib.evaluate import Evaluation
 from studylib.models import STAGES
+from studylib.probe import default
 from studylib.study import Job
 from studylib.training import Run
 from studylib.training.loop import snapshot_epochs
 from studylib.transfer import (
     Broad12,
-    Detection,
     Episodes,
     FineTune,
     Knn,
@@ -121,24 +121,30 @@ EVERYWHERE = (Knn(), KnnGrid(), LinearPath(), RidgePath(), Broad12())
 LARGE, SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
 
 
-# The benchmark's grid takes minutes for each point. Ours: its larger rate and smaller batch, 15 epochs and no choice; the
-# other two choose between four points and see as many images as each other.
-TRAINED = (
-    FineTune(learning_rates=(0.01,), batches=(32,), weight_decays=(0.0,), search_epochs=0, epochs=15),
+# The benchmark's grid takes minutes for each point. Ours, where the scale says so: its larger rate and smaller batch, 15 epochs
+# and no choice. Of the rivals, with the encoder trained and frozen, both choose between four points and see as many images.
+ONE_POINT = FineTune(learning_rates=(0.01,), batches=(32,), weight_decays=(0.0,), search_epochs=0, epochs=15)
+RIVALS = (
     LinearFineTune(),
     MemoryFineTune(),
+    LinearFineTune(what="linear", search_epochs=20, epochs=20),
+    MemoryFineTune(what="projection", learning_rates=(0.1, 0.03), search_epochs=20, epochs=20),
 )
 
 
 def fine_tuning(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `protocols`, and random weights, fine-tuned: the whole network, LOOK's way against its rival (L5), detection.
 
-    ``seeds``: by default the scale's number for ablations; 0 leaves the grid out.
+    Missing sets are left out. ``seeds``: by default the scale's number for ablations; 0 leaves the grid out.
     """
     content = scale(scale_name)
     count = content["ablation_seeds"] if seeds is None else seeds
-    evaluations = tuple(Evaluation(dataset=name, measures="none", protocols=TRAINED) for name in content["fine_tune"])
-    evaluations += (Evaluation(dataset=content["detection"], measures="none", protocols=(Detection(),)),)
+    chosen = (FineTune() if content["fine_tune_grid"] else ONE_POINT, *RIVALS)
+    lacking = suites.missing([*content["fine_tune"], content["detection"]])
+    evaluations = tuple(Evaluation(dataset=name, measures="none", protocols=chosen) for name in content["fine_tune"])
+    boxes = default("detection", content["detection"])
+    evaluations += (Evaluation(dataset=content["detection"], measures="none", protocols=(boxes,)),)
+    evaluations = tuple(evaluation for evaluation in evaluations if evaluation.dataset not in lacking)
     start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
     return [
         Job(

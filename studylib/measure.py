@@ -56,7 +56,12 @@ def all_measures(images: ImageSet, seen: Features, pre: Features | None, layer: 
     yield _row("sparsity", "share of |x| below 1e-5", measures.sparsity(features))
     rows = images.split == {"train": 0, "test": 1}[split]
     for hidden, (values, _) in images.hidden.items():
-        found = measures.find_modes(features, labels, values[rows])
+        own = values[rows]
+        known = own >= 0  # an image may have no such label
+        if all(len(own[known & (labels == label)].unique()) < 2 for label in labels.unique()):
+            continue  # the label does not divide any class
+        kept, classes = features[known], labels[known].unique(return_inverse=True)[1]
+        found = measures.find_modes(kept, classes, own[known])
         for name in ("nmi", "ari", "silhouette"):
             how = f"k-means in each class, as many clusters as it has of {hidden}"
             yield _row(f"modes_{name}", how, getattr(found, name))

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from studylib import transfer
-from studylib.errors import InputError
+from studylib.errors import InputError, choose
 from studylib.external import External
 from studylib.features import Features
 from studylib.training import Run
@@ -28,14 +29,20 @@ class Subject:
     layer: str
 
     @property
+    def device(self) -> str:
+        """Where protocols of frozen features are carried out."""
+        return "cuda" if torch.cuda.is_available() else "cpu"
+
+    @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
         """Training features and labels, test features and labels, and the number of classes."""
-        return *self.seen.part(self.layer, "train"), *self.seen.part(self.layer, "test"), self.seen.num_classes
+        rows = *self.seen.part(self.layer, "train"), *self.seen.part(self.layer, "test")
+        return *(values.to(self.device) for values in rows), self.seen.num_classes
 
     @property
     def whole(self) -> tuple[Tensor, Tensor, int]:
         """Features and labels of all images, and the number of classes."""
-        return self.seen.layers[self.layer], self.seen.labels, self.seen.num_classes
+        return self.seen.layers[self.layer].to(self.device), self.seen.labels.to(self.device), self.seen.num_classes
 
 
 def _frozen(run: Callable) -> Callable[[Subject, Any], Any]:
@@ -46,10 +53,19 @@ def _trained(run: Callable, *, frozen: bool = False) -> Callable[[Subject, Any],
     """Of the whole encoder; ``features`` of its output are handed on where the protocol can keep it frozen."""
 
     def carry_out(subject: Subject, protocol: Any) -> Any:
-        if subject.layer != "stage5":
-            raise InputError("layer", subject.layer, "fine-tuning starts from the encoder's output, stage5")
         known = {"features": subject.seen.layers["stage5"]} if frozen else {}
         return run(transfer.trainable(subject.source, subject.epoch), subject.images, protocol, **known)
+
+    return _of_output(carry_out)
+
+
+def _of_output(run: Callable[[Subject, Any], Any]) -> Callable[[Subject, Any], Any]:
+    """``run``, which trains the encoder and refuses any layer but its output."""
+
+    def carry_out(subject: Subject, protocol: Any) -> Any:
+        if subject.layer != "stage5":
+            raise InputError("layer", subject.layer, "fine-tuning and detection start from the encoder's output, stage5")
+        return run(subject, protocol)
 
     return carry_out
 
@@ -67,7 +83,7 @@ PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
     "fine_tune": (transfer.FineTune, _trained(transfer.fine_tune_accuracy)),
     "detection": (
         transfer.Detection,
-        lambda subject, protocol: transfer.detection_accuracy(subject.source, subject.images, protocol, epoch=subject.epoch),
+        _of_output(lambda it, protocol: transfer.detection_accuracy(it.source, it.images, protocol, epoch=it.epoch)),
     ),
     "linear_fine_tune": (transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True)),
     "memory_fine_tune": (transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True)),
@@ -77,9 +93,32 @@ PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
 PREFIX = {"path": "linear"}  # measures are named after their protocol, but the house's linear probe is just "linear"
 
 
+def default(name: str, dataset: str) -> Any:
+    """The protocol ``name`` with its default settings; COCO's detector is another than that of the embedded scenes.
+
+    Raises:
+        InputError: there is no such protocol.
+    """
+    kind, _ = PROTOCOLS[choose("protocol", name, PROTOCOLS)]
+    return transfer.COCO_1X if (name, dataset) == ("detection", "coco") else kind()
+
+
 def name_of(protocol: Any) -> str:
-    """The name in `PROTOCOLS` of a protocol object."""
-    return next(name for name, (kind, _) in PROTOCOLS.items() if type(protocol) is kind)
+    """The name in `PROTOCOLS` of a protocol object.
+
+    Raises:
+        InputError: it is none.
+    """
+    for name, (kind, _) in PROTOCOLS.items():
+        if type(protocol) is kind:
+            return name
+    raise InputError("protocol", type(protocol).__name__, f"is none; valid: {', '.join(PROTOCOLS)}")
+
+
+def prefix_of(protocol: Any) -> str:
+    """What the measures of a protocol begin with: its name, and whether it leaves frozen what it could train."""
+    name = name_of(protocol)
+    return PREFIX.get(name, name) + ("_frozen" if getattr(protocol, "what", "encoder") != "encoder" else "")
 
 
 def probe(subject: Subject, protocol: Any) -> Iterator[dict[str, Any]]:
@@ -102,6 +141,6 @@ def probe(subject: Subject, protocol: Any) -> Iterator[dict[str, Any]]:
             value = getattr(result, item.name)
             if isinstance(value, bool | int | float) and not (ending and item.name == "images"):
                 numbers[item.name + ending] = float(value)
-    split, prefix = "all" if name == "episodes" else "test", PREFIX.get(name, name)
+    split, prefix = "all" if name == "episodes" else "test", prefix_of(protocol)
     for measure, value in numbers.items():
         yield {"split": split, "protocol": protocol.describe(), "measure": f"{prefix}_{measure}", "value": value}

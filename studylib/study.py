@@ -42,7 +42,7 @@ class Job:
     @property
     def done(self) -> bool:
         run = Run(self.config)
-        return run.done and all(cached(run, evaluation).exists() for evaluation in self.evaluations)
+        return run.done and all(file.exists() for evaluation in self.evaluations for file in cached(run, evaluation))
 
 
 def run(jobs: Iterable[Job], workers: int | None = None, show: str = "auto") -> Any:
@@ -97,7 +97,7 @@ def table(jobs: Iterable[Job]) -> Any:
         if not run.done:
             continue
         for evaluation in job.evaluations:
-            if (file := cached(run, evaluation)).exists():
+            for file in [file for file in cached(run, evaluation) if file.exists()]:
                 rows += [base | row for row in json.loads(file.read_text())]
         monitored = {"dataset": job.config.data, "layer": "stage5", "split": "test", "measure": "monitor_knn_top1"}
         protocol = f"kNN: cosine, k=20, among {job.config.monitor.gallery} training images"
@@ -126,9 +126,10 @@ def external(sources: Iterable[External], evaluations: Iterable[Evaluation]) -> 
     """
     import pandas
 
-    rows, evaluations = [], list(evaluations)
+    rows, evaluations, sources = [], list(evaluations), list(sources)
+    stems = [source.file.stem for source in sources]
     for source in sources:
-        name = f"file:{source.file.stem}"
+        name = f"file:{source.file.stem if stems.count(source.file.stem) == 1 else source.name}"
         base = {"scale": "external", "method": name, "variant": name, "run": source.name, "seed": 0}
         rows += [base | row for evaluation in evaluations for row in evaluate(source, evaluation)]
     return pandas.DataFrame(rows, columns=COLUMNS)

@@ -63,20 +63,49 @@ def test_a_conclusion_is_compared_with_the_reference_on_the_same_sets():
     ]
     assert by_seed[0] == pytest.approx(same / 2)
     assert row["reference_mean"] == pytest.approx(sum(by_seed) / 3)
+    change = statistics.interval([one - two for one, two in zip(expected, by_seed, strict=True)])
+    assert (row["change_mean"], row["change_half_width"]) == pytest.approx(change[:2])
+    assert row["changed"]
+    assert not found.loc["episodes_top1", "look"].changed  # the same accuracies as the reference
     assert found.loc["linear_top1", "trex"].verdict == "undecided"
     assert found.loc["linear_top1", "random"].verdict == "worse"
 
 
-def test_changes_are_those_that_differ():
+def test_changes_are_those_whose_gain_is_another():
     table = report.changes(report.conclusions(frame()))
-    assert [(row.Protocol, row.Method, row.Verdict, row["Its verdict"]) for _, row in table.iterrows()] == [
-        ("L-BFGS, 30 trials (t-ReX, small)", "random weights", "better", "worse"),
-        ("L-BFGS, 30 trials (t-ReX, small)", "LOOK", "worse", "better"),
-    ]
+    found = [(row.Protocol, row.Method, row.Conclusion) for _, row in table.iterrows()]
+    small = "L-BFGS, 30 trials (t-ReX, small)"
+    assert (small, "LOOK", "worse, not better") in found
+    assert (small, "random weights", "better, not worse") in found
+    assert not [row for row in found if row[0] == "5-way 5-shot"]
     one = report.conclusions(frame(seeds=1))
     assert set(one.verdict) == {"undecided"}  # one seed decides nothing
-    assert one.half_width.isna().all()
+    assert one.half_width.isna().all() and not one.changed.any()
     assert report.changes(one).empty
+
+
+def test_score_of_trex_takes_each_set_by_its_own_protocol():
+    large = pd.DataFrame(
+        [rows(method, seed, "one", "trex_large_top1", 30.0 + seed) for method in ("sl", "look") for seed in (0, 1)]
+    )
+    found = report.trex_score(pd.concat([frame(), large], ignore_index=True))
+    score = report.by_protocol(found, how="log_odds")
+    value = score[(score.measure == "trex_top1_log_odds") & (score.method == "look") & (score.seed == 1)].value.item()
+    assert value == pytest.approx(sum(statistics.log_odds(v) for v in (31.0, 60 - 5 + 1 + 3, 60 - 5 + 1 + 6)) / 3)
+    assert score[(score.measure == "trex_top1_log_odds") & (score.method == "trex")].empty  # it lacks the large set
+
+
+def test_rivals_are_paired_over_seeds():
+    found = []
+    for seed in range(3):
+        for dataset in ("one", "two"):
+            for name, better, seconds in (("memory", 2 + seed, 7.0), ("linear", 0, 3.0)):
+                found.append(rows("sl", seed, dataset, f"{name}_fine_tune_top1", 60 + 5 * seed + better))
+                found.append(rows("sl", seed, dataset, f"{name}_fine_tune_seconds", seconds))
+    table = report.rivals(pd.DataFrame(found))
+    assert len(table) == 1 and table.Encoder.item() == "trained along"
+    assert table["Memory − linear"].item() == "+3.0 ± 2.5 (n = 3)"  # 2, 3, 4
+    assert table["Memory (s)"].item() == "14.0 ± 0.0 (n = 3)"  # of both data sets
 
 
 def test_a_set_that_a_method_lacks_leaves_it_without_a_verdict():
@@ -118,4 +147,4 @@ def test_where_the_reference_has_no_verdict_nothing_changes():
     found = report.conclusions(pd.concat([frame(), pd.DataFrame(boxes)], ignore_index=True))
     row = found.set_index(["measure", "method"]).loc["detection_ap", "look"]
     assert (row["verdict"], row["reference_verdict"]) == ("better", "not run")
-    assert "Detection, AP (%)" not in set(report.changes(found).Protocol)
+    assert not row["changed"]

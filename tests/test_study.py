@@ -1,6 +1,7 @@
 """From a grid to the results table: what is run, what is found again, what is refused."""
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import time
 
+import numpy
 import pytest
 import torch
 
@@ -21,6 +23,7 @@ from studylib.evaluate import Evaluation
 from studylib.external import External
 from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
 from studylib.methods import METHODS
+from studylib.probe import PROTOCOLS
 from studylib.study import Job
 from studylib.training import Run, train
 from studylib.training.export import export_encoder
@@ -118,11 +121,48 @@ def test_an_evaluation_is_known_by_all_that_it_holds(runs):
     one = Evaluation(dataset="digits", layers=("stage2", "stage5"), epoch=3, protocols=(Knn(k=7), LinearPath(values=3)))
     assert pickle.loads(pickle.dumps(one)) == one
     other = dataclasses.replace(one, protocols=(Knn(k=7), LinearPath(values=4)))
-    files = {evaluate.cached(runs["sl"], evaluation) for evaluation in (one, other, dataclasses.replace(one, epoch=None))}
-    assert len(files) == 3
-    assert evaluate.cached(runs["sl"], dataclasses.replace(one)) in files
+    kept = evaluate.cached(runs["sl"], one)
+    assert len(set(kept)) == 2 * 3  # layers times measures and protocols
+    assert evaluate.cached(runs["sl"], dataclasses.replace(one)) == kept
+    assert len(set(kept) & set(evaluate.cached(runs["sl"], other))) == 4  # all but the linear probe's
+    assert not set(kept) & set(evaluate.cached(runs["sl"], dataclasses.replace(one, epoch=None)))
     with pytest.raises(InputError, match="measures='al': unknown; did you mean 'all'"):
         Evaluation(dataset="digits", measures="al")
+
+
+def test_results_on_other_images_of_the_same_name_are_not_found(runs, tmp_path, monkeypatch):
+    evaluation = Evaluation(dataset="tiny", measures="none", protocols=(Knn(k=1),))
+    kept = []
+    for folder in ("one", "two"):
+        labels = numpy.arange(40) % 2
+        images = (labels[:, None, None, None] * 200 + numpy.zeros((1, 8, 8, 3))).astype(numpy.uint8)
+        images[labels == 1, 0, 0] = len(folder) + (folder == "two")
+        (tmp_path / folder).mkdir()
+        numpy.savez(tmp_path / folder / "tiny.npz", images=images, labels=labels, split=numpy.arange(40) // 20)
+        digest = hashlib.sha256((tmp_path / folder / "tiny.npz").read_bytes()).hexdigest()
+        (tmp_path / folder / "tiny.json").write_text(json.dumps({"classes": ["a", "b"], "sha256_npz": digest}))
+        monkeypatch.setenv("STUDYLIB_DATA", str(tmp_path / folder))
+        assert evaluate.evaluate(runs["sl"], evaluation)[0]["dataset"] == "tiny"
+        kept += evaluate.cached(runs["sl"], evaluation)
+    assert len(set(kept)) == 2
+
+
+def test_what_was_computed_before_a_kill_is_not_computed_again(runs, monkeypatch):
+    evaluation = Evaluation(dataset=UNSEEN, measures="none", protocols=(Knn(k=3), LinearPath(values=2)))
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setitem(PROTOCOLS, "path", (LinearPath, killed))
+        with pytest.raises(Killed):
+            evaluate.evaluate(runs["sl"], evaluation)
+    monkeypatch.setitem(PROTOCOLS, "knn", (Knn, killed))
+    measures = {row["measure"] for row in evaluate.evaluate(runs["sl"], evaluation)}
+    assert {"knn_top1", "linear_top1"} <= measures
 
 
 def test_a_run_of_other_images_is_refused(runs, tmp_path, monkeypatch):

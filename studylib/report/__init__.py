@@ -14,7 +14,18 @@ from studylib.report.frontier import frontier
 from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
 from studylib.report.over_training import over_training
-from studylib.report.protocols import by_protocol, changes, conclusions, protocol_label, protocol_measures, protocols, reading
+from studylib.report.protocols import (
+    PER_CLASS,
+    by_protocol,
+    changes,
+    conclusions,
+    protocol_label,
+    protocol_measures,
+    protocols,
+    reading,
+    rivals,
+    trex_score,
+)
 from studylib.report.samples import samples
 from studylib.report.stagewise import stagewise
 from studylib.report.statistics import (
@@ -32,6 +43,7 @@ from studylib.report.transfer import transfer
 from studylib.report.variants import variants
 
 __all__ = [
+    "PER_CLASS",
     "at_end",
     "by_protocol",
     "changes",
@@ -54,12 +66,14 @@ __all__ = [
     "protocols",
     "random_start",
     "reading",
+    "rivals",
     "samples",
     "save",
     "select",
     "stagewise",
     "summary",
     "transfer",
+    "trex_score",
     "variants",
     "verdict",
     "write_table",

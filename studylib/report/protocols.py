@@ -5,33 +5,43 @@ from matplotlib.figure import Figure
 
 from studylib.report import statistics, style, tables
 
-ENDINGS = ("_top1", "_ap")
+ACCURACY = ("_top1", "_ap")
+PER_CLASS = ("_mean_per_class",)
 
 
-def by_protocol(frame: pd.DataFrame, *, how: str = "mean") -> pd.DataFrame:
+def by_protocol(frame: pd.DataFrame, endings: tuple[str, ...] = ACCURACY, *, how: str = "mean") -> pd.DataFrame:
     """``frame`` with the data sets of each protocol averaged (`statistics.over_datasets`); other measures are left out.
 
     Rows of one layer and epoch; protocols are told by their measure (``knn_top1``, ``per_class_top1_16``, ...), each is
-    averaged over the sets that it was carried out on.
+    averaged over the sets that it was carried out on. ``endings``: of the measures, `ACCURACY` or `PER_CLASS`.
     """
-    found = [
-        statistics.over_datasets(statistics.select(frame, measure=measure), how=how) for measure in protocol_measures(frame)
-    ]
+    names = protocol_measures(frame, endings)
+    found = [statistics.over_datasets(statistics.select(frame, measure=name), how=how) for name in names]
     return pd.concat(found, ignore_index=True) if found else frame.iloc[:0]
 
 
-def protocol_measures(frame: pd.DataFrame) -> list[str]:
+def protocol_measures(frame: pd.DataFrame, endings: tuple[str, ...] = ACCURACY) -> list[str]:
     """The measures of ``frame`` that are accuracies of transfer protocols, in order of appearance."""
     names = [name for name in dict.fromkeys(frame["measure"]) if not name.startswith("monitor_")]
-    return [name for name in names if name.endswith(ENDINGS) or "_top1_" in name]
+    return [name for name in names if name.endswith(endings) or f"{endings[0]}_" in name]
+
+
+def trex_score(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` and, as measure ``trex_top1``, each set's accuracy by t-ReX's protocol for it, for large or for small sets.
+
+    Their mean log-odds over all sets is t-ReX's transfer score (papers.md 3.3).
+    """
+    own = statistics.select(frame, measure=["trex_small8_top1", "trex_large_top1"])
+    return pd.concat([frame, own.assign(measure="trex_top1")], ignore_index=True)
 
 
 def conclusions(frame: pd.DataFrame, *, baseline: str = "sl", reference: str = "linear_top1") -> pd.DataFrame:
-    """A row for each protocol and method: its mean log-odds less those of ``baseline``, and what ``reference`` says of it.
+    """A row for each protocol and method: its mean log-odds less those of ``baseline``, and whether ``reference`` agrees.
 
-    Columns: measure, sets (how many), method, mean, half_width, n (paired over seeds), verdict (better, worse, undecided),
-    reference_mean, reference_half_width, reference_verdict: the same by the probe ``reference`` **on the same data sets**,
-    so that a change is the protocol's and not that of other sets.
+    Columns: measure, sets (how many), method; mean, half_width, n of the difference, paired over seeds, and its verdict
+    (better, worse, undecided, not run); reference_mean and reference_verdict: the same by the probe ``reference`` **on the
+    same data sets**, so that a change is the protocol's and not that of other sets; change_mean, change_half_width: the
+    first difference less the second, paired over seeds, and changed: whether its interval excludes 0.
     """
     rows = []
     for measure in protocol_measures(frame):
@@ -39,27 +49,33 @@ def conclusions(frame: pd.DataFrame, *, baseline: str = "sl", reference: str = "
         names = list(dict.fromkeys(own["dataset"]))
         other = statistics.select(frame, measure=reference, dataset=names)
         for method in [name for name in style.ordered(own["method"]) if name != baseline]:
-            found = _difference(own, names, baseline, method)
-            expected = _difference(other, names, baseline, method)
+            gain, expected = _gain(own, names, baseline, method), _gain(other, names, baseline, method)
+            change = statistics.interval(gain - expected)
             rows.append(
                 {"measure": measure, "sets": len(names), "method": method}
-                | dict(zip(("mean", "half_width", "n"), found, strict=True))
-                | {"verdict": _word(found)}
-                | dict(zip(("reference_mean", "reference_half_width"), expected[:2], strict=True))
+                | dict(zip(("mean", "half_width", "n"), statistics.interval(gain), strict=True))
+                | {"verdict": _word(gain), "reference_mean": statistics.interval(expected)[0]}
                 | {"reference_verdict": _word(expected)}
+                | dict(zip(("change_mean", "change_half_width"), change[:2], strict=True))
+                | {"changed": change[2] > 1 and abs(change[0]) > change[1]}
             )
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def _difference(frame: pd.DataFrame, names: list[str], a: str, b: str) -> tuple[float, float, int]:
-    means = statistics.over_datasets(frame, names)
-    measure = means["measure"].iloc[0] if len(means) else ""
-    return statistics.paired_difference(means, measure, a, b)
+COLUMNS = ["measure", "sets", "method", "mean", "half_width", "n", "verdict", "reference_mean", "reference_verdict"]
+COLUMNS += ["change_mean", "change_half_width", "changed"]
 
 
-def _word(difference: tuple[float, float, int]) -> str:
+def _gain(frame: pd.DataFrame, names: list[str], a: str, b: str) -> pd.Series:
+    """Mean log-odds of ``b`` less those of ``a``, by seed."""
+    means = statistics.select(statistics.over_datasets(frame, names), method=[a, b])
+    wide = means.pivot(index="seed", columns="method", values="value").reindex(columns=[a, b])
+    return (wide[b] - wide[a]).astype(float)
+
+
+def _word(gain: pd.Series) -> str:
     words = {"supported": "better", "contradicted": "worse", "inconclusive": "undecided", "not run": "not run"}
-    return words[statistics.verdict(*difference, "higher")]
+    return words[statistics.verdict(*statistics.interval(gain), "higher")]
 
 
 def protocols(found: pd.DataFrame, *, baseline: str = "sl") -> tuple[Figure, pd.DataFrame]:
@@ -91,27 +107,53 @@ def protocol_label(measure: str) -> str:
 
 
 def changes(found: pd.DataFrame, *, reference: str = "linear_top1") -> pd.DataFrame:
-    """The rows of `conclusions` whose verdict is not that of the reference probe on the same sets, as a table of text.
+    """The rows of `conclusions` that the protocol changes, as a table of text: the gain is not that by the reference.
 
-    Where there is no verdict of one of the two (the reference has none on sets with boxes), there is nothing to compare.
+    ``Conclusion`` says whether the verdict is another as well.
     """
-    known = (found["verdict"] != "not run") & (found["reference_verdict"] != "not run")
-    differ = found[known & (found["verdict"] != found["reference_verdict"]) & (found["measure"] != reference)]
     measure = "linear_top1_log_odds"
     body = [
         {
             "Protocol": protocol_label(row["measure"]),
             "Data sets": row["sets"],
             "Method": style.look(row["method"]).label,
-            "Log-odds, method − SL": tables.number(row["mean"], row["half_width"], row["n"], measure, signed=True),
-            "Verdict": row["verdict"],
-            f"By the {protocol_label(reference).lower()}": tables.number(
-                row["reference_mean"], row["reference_half_width"], row["n"], measure, signed=True
+            "Gain over SL": tables.number(row["mean"], row["half_width"], row["n"], measure, signed=True),
+            f"Less that by the {protocol_label(reference).lower()}": tables.number(
+                row["change_mean"], row["change_half_width"], row["n"], measure, signed=True
             ),
-            "Its verdict": row["reference_verdict"],
+            "Conclusion": row["verdict"]
+            if row["verdict"] == row["reference_verdict"]
+            else f"{row['verdict']}, not {row['reference_verdict']}",
         }
-        for row in differ.to_dict("records")
+        for row in found[found["changed"] & (found["measure"] != reference)].to_dict("records")
     ]
+    return pd.DataFrame(body)
+
+
+def rivals(frame: pd.DataFrame) -> pd.DataFrame:
+    """LOOK's memory fine-tuning against linear fine-tuning (claim L5), as a table of text: a row for each method and kind.
+
+    Accuracies are means over data sets in %, seconds of choice, fit and prediction their sum over data sets; both with
+    intervals over seeds, the difference paired.
+    """
+    body = []
+    for kind, title in (("", "trained along"), ("_frozen", "frozen")):
+        names = [f"{name}_fine_tune{kind}" for name in ("memory", "linear")]
+        for method, rows in style.by_method(frame):
+            scores, seconds = [], []
+            for name in names:
+                own = statistics.over_datasets(statistics.select(rows, measure=f"{name}_top1"), how="mean")
+                scores.append(own.set_index("seed")["value"])
+                seconds.append(statistics.select(rows, measure=f"{name}_seconds").groupby("seed")["value"].sum())
+            if not scores[0].empty and not scores[1].empty:
+                shown = [tables.number(*statistics.interval(values), "linear_top1") for values in scores]
+                clock = [tables.number(*statistics.interval(values), "seconds_per_epoch") for values in seconds]
+                difference = statistics.interval(scores[0] - scores[1])
+                body.append(
+                    {"Encoder": title, "Method": style.look(method).label, "Memory (%)": shown[0], "Linear (%)": shown[1]}
+                    | {"Memory − linear": tables.number(*difference, "linear_top1", signed=True)}
+                    | {"Memory (s)": clock[0], "Linear (s)": clock[1]}
+                )
     return pd.DataFrame(body)
 
 

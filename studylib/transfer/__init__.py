@@ -1,7 +1,7 @@
 """Transfer of frozen features to another data set."""
 
 from studylib.transfer.broad12 import Broad12, Broad12Result, broad12_probe
-from studylib.transfer.detection import Detection, DetectionResult, detection_accuracy
+from studylib.transfer.detection import COCO_1X, Detection, DetectionResult, detection_accuracy
 from studylib.transfer.few_shot import Episodes, EpisodesResult, episode_accuracy
 from studylib.transfer.fine_tune import FineTune, FineTuneResult, Trainable, fine_tune_accuracy, trainable
 from studylib.transfer.knn import KnnGridResult, KnnResult, knn_accuracy, knn_grid_accuracy
@@ -15,6 +15,7 @@ from studylib.transfer.trex_large import TrexLarge, TrexLargeResult, trex_large_
 from studylib.transfer.trex_small8 import TrexSmall8, TrexSmall8Result, trex_small8_probe
 
 __all__ = [
+    "COCO_1X",
     "Broad12",
     "Broad12Result",
     "Detection",

@@ -31,7 +31,7 @@ class KnnGridResult:
     k: int
     temperature: float
     at_grid_edge: bool
-    """whether k is the smallest or largest of the grid (of those that the held-out search could use)"""
+    """whether k (of those that the held-out search could use) or the temperature is an end of its grid"""
     validation: tuple[tuple[int, float, float], ...]
     """(k, temperature, held-out top-1 in %) for each of the grid"""
 
@@ -83,4 +83,7 @@ def knn_grid_accuracy(
     k, temperature = grid[best]
     found = knn_accuracy(train, train_labels, test, test_labels, num_classes, Knn(k=k, temperature=temperature))
     validation = tuple((*point, score) for point, score in zip(grid, scores, strict=True))
-    return KnnGridResult(found.top1, found.mean_per_class, k, temperature, len(ks) > 1 and k in (ks[0], ks[-1]), validation)
+    edge = any(
+        len(set(own)) > 1 and value in (min(own), max(own)) for value, own in ((k, ks), (temperature, protocol.temperature))
+    )
+    return KnnGridResult(found.top1, found.mean_per_class, k, temperature, edge, validation)
