@@ -101,7 +101,7 @@ def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
     lacking = suites.missing(names)
     evaluations = ()
     for name in [name for name in names if name not in lacking]:
-        chosen = EVERYWHERE + (LARGE if suites.large(name) else SMALL)
+        chosen = EVERYWHERE + (FOR_LARGE if suites.large(name) else FOR_SMALL)
         if few_shot.applies(load(name).labels, Episodes()):
             chosen += (Episodes(),)
         evaluations += (Evaluation(dataset=name, measures="all", protocols=chosen),)
@@ -118,7 +118,7 @@ def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
 
 
 EVERYWHERE = (Knn(), KnnGrid(), LinearPath(), RidgePath(), Broad12())
-LARGE, SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
+FOR_LARGE, FOR_SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
 
 
 # The benchmark's grid takes minutes for each point. Ours, where the scale says so: its larger rate and smaller batch, 15 epochs

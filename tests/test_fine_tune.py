@@ -380,9 +380,9 @@ def test_a_grid_of_one_point_is_not_tuned(pictures, case, monkeypatch):
 def test_what_diverges_is_not_chosen(pictures, name):
     function, protocol = CASES[name]
     found = function(Tiny(), pictures, dataclasses.replace(protocol, learning_rates=(1e38, 0.01), search_epochs=3))
-    assert (found.lr, found.failed) == (0.01, 1) and math.isnan(found.validation[0][-1])
+    assert (found.learning_rate, found.failed) == (0.01, 1) and math.isnan(found.validation[0][-1])
     for learning_rates in ((1e38,), (1e38, 2e38)):
-        with pytest.raises(RunError, match=r"diverged.*lower lr"):
+        with pytest.raises(RunError, match=r"diverged.*lower learning_rates"):
             function(Tiny(), pictures, dataclasses.replace(protocol, learning_rates=learning_rates, search_epochs=3))
 
 

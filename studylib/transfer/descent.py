@@ -158,7 +158,7 @@ def choose_and_fit(
     """
     (values, labels), (unseen, test_labels) = train, test
     grid, scores, seen = protocol.grid(), [math.nan], 0
-    advice = f"lower lr={said(protocol.learning_rates)}"
+    advice = f"lower learning_rates={said(protocol.learning_rates)}"
     started = time.monotonic()
     if len(grid) > 1:
         rows, held_out = stratified_split(labels, protocol.held_out, protocol.seed)

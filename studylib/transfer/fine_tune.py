@@ -75,7 +75,7 @@ class FineTuneResult:
     top1: float
     mean_per_class: float
     """mean over the classes that have test images"""
-    lr: float
+    learning_rate: float
     batch: int
     weight_decay: float
     at_grid_edge: bool
@@ -120,7 +120,7 @@ def fine_tune_accuracy(
 
     found = descent.choose_and_fit(protocol, train, test, fit, batch=lambda point: point[1])
     lr, batch, decay = found.pop("point")
-    return FineTuneResult(lr=lr, batch=batch, weight_decay=decay, epochs=protocol.epochs, **found)
+    return FineTuneResult(learning_rate=lr, batch=batch, weight_decay=decay, epochs=protocol.epochs, **found)
 
 
 def fit_classifier(

@@ -93,7 +93,7 @@ class BudgetResult:
     top1: float
     mean_per_class: float
     """mean over the classes that have test images"""
-    lr: float
+    learning_rate: float
     at_grid_edge: bool
     """whether lr is the largest or smallest of several, so that a better one may lie outside"""
     images_seen: int
@@ -131,7 +131,7 @@ def linear_fine_tune_accuracy(
         return fit_classifier(body, *data, lr=point[0], **options)
 
     found = carry_out(network, images, protocol, device, features, lambda width: nn.Identity(), fit)
-    return BudgetResult(lr=found.pop("point")[0], **found)
+    return BudgetResult(learning_rate=found.pop("point")[0], **found)
 
 
 def carry_out(

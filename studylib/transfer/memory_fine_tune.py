@@ -84,7 +84,7 @@ def memory_fine_tune_accuracy(
 
     found = carry_out(network, images, protocol, device, features, Projection, fit)
     lr, k, temperature = found.pop("point")
-    return MemoryFineTuneResult(lr=lr, k=k, temperature=temperature, **found)
+    return MemoryFineTuneResult(learning_rate=lr, k=k, temperature=temperature, **found)
 
 
 class Projection(nn.Module):
