@@ -132,7 +132,7 @@ def test_reading_names_every_protocol_once():
     lines = report.reading(report.conclusions(frame())).splitlines()
     assert [line.split(" against")[0] for line in lines] == ["random weights", "LOOK", "t-ReX"]
     assert lines[1] == (
-        "LOOK against SL: better by 3 (Linear probe, 5-way 5-shot, 4 images per class); "
+        "LOOK against SL: better by 3 (Linear probe; 5-way 5-shot; 4 images per class), "
         "worse by 1 (L-BFGS, 30 trials (t-ReX, small))"
     )
     assert lines[2].startswith("t-ReX against SL: undecided by 4 (")

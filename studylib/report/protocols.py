@@ -165,6 +165,6 @@ def reading(found: pd.DataFrame, *, baseline: str = "sl") -> str:
             word: [protocol_label(name) for name in rows.loc[rows["verdict"] == word, "measure"]]
             for word in ("better", "worse", "undecided", "not run")
         }
-        said = [f"{word} by {len(names)} ({', '.join(names)})" for word, names in given.items() if names]
-        lines.append(f"{style.look(method).label} against {style.look(baseline).label}: {'; '.join(said)}")
+        said = [f"{word} by {len(names)} ({'; '.join(names)})" for word, names in given.items() if names]
+        lines.append(f"{style.look(method).label} against {style.look(baseline).label}: {', '.join(said)}")
     return "\n".join(lines)

@@ -194,7 +194,8 @@ def ordered(methods: Iterable[str]) -> list[str]:
 def measure_label(measure: str) -> str:
     """Name and unit of a measure for axes and tables."""
     if measure.startswith("per_class_top1_"):
-        return f"{measure.removeprefix('per_class_top1_')} images per class, top-1 (%)"
+        count = measure.removeprefix("per_class_top1_")
+        return f"{count} image{'s' * (count != '1')} per class, top-1 (%)"
     return MEASURES[measure].label if measure in MEASURES else measure.replace("_", " ")
 
 
