@@ -1,6 +1,6 @@
 """The named grids of the study: which runs a notebook needs and what is evaluated of them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -13,7 +13,7 @@ from studylib.errors import choose
 from studylib.evaluate import Evaluation
 from studylib.models import STAGES
 from studylib.probe import default
-from studylib.study import Job
+from studylib.study import Job, merged
 from studylib.training import Run
 from studylib.training.loop import snapshot_epochs
 from studylib.transfer import (
@@ -32,15 +32,34 @@ from studylib.transfer import (
     few_shot,
 )
 
-SEEN = {"protocols": (Knn(), LinearPath(C_low=1e-4, C_high=1e2, values=7)), "measures": "none"}
-"""the probe on all pre-training images; ours: above this C it does not converge in minutes, and was never the best"""
+SEEN = (Knn(), LinearPath(C_low=1e-4, C_high=1e2, values=7))
+"""the probes on all pre-training images; ours: above this C it does not converge in minutes, and was never the best"""
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
+
+
+SUPERVISED = ("sl", "sl_mlp", "look", "trex", "trex_star")
+
+
+def counted(content: dict[str, Any], grid: str, methods: Iterable[str], seeds: int) -> list[tuple[str, int]]:
+    """(method, seed) of every run: ``seeds`` of each method or, where that is 0, as many as the scale's plan gives the grid.
+
+    The plan is one number for the grid, or a number for each method; what it does not name has none.
+    """
+    plan = content["seeds"].get(grid, 0)
+    numbers = {method: seeds or (plan.get(method, 0) if isinstance(plan, dict) else plan) for method in methods}
+    return [(method, seed) for method, count in numbers.items() for seed in range(count)]
+
+
+def transfer(content: dict[str, Any], measures: str = "none") -> tuple[Evaluation, ...]:
+    """kNN and linear probes on every transfer set and on the pre-training classes, where ``measures`` are taken as well."""
+    sets = (Evaluation(dataset=name, measures="none") for name in (*content["unseen"], *content["domains"]))
+    return (*sets, Evaluation(dataset=content["upstream"], measures=measures, protocols=SEEN))
 
 
 def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """SL and SL-MLP with what a first look needs: the encoder's output at the end of training, on a few data sets.
 
-    ``seeds``: how many, from 0 up; 0 takes the scale's number. ``overrides``: settings for every run.
+    ``seeds``: how many, from 0 up; 0 takes the scale's plan for the grid ``comparison``. ``overrides``: for every run.
     """
     content = scale(scale_name)
     others = [Evaluation(dataset=name) for name in (*content["unseen"][:2], *content["domains"][:2])]
@@ -48,7 +67,7 @@ def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     evaluations = (Evaluation(dataset=content["upstream"], protocols=()), *others)
     return [
         Job(scale=scale_name, variant=method, config=resolve(scale_name, method, seed, overrides), evaluations=evaluations)
-        for method, seed in product(("sl", "sl_mlp"), range(seeds or content["seeds"]))
+        for method, seed in counted(content, "comparison", ("sl", "sl_mlp"), seeds)
     ]
 
 
@@ -62,7 +81,10 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
         staged = [Evaluation(dataset=name, layers=LAYERS) for name in content["stagewise"]]
         names = [*content["unseen"], *content["domains"]]
         plain = [Evaluation(dataset=name) for name in names if name not in content["stagewise"]]
-        whole = [Evaluation(dataset=upstream, layers=LAYERS, protocols=()), Evaluation(dataset=upstream, **SEEN)]
+        whole = [
+            Evaluation(dataset=upstream, layers=LAYERS, protocols=()),
+            Evaluation(dataset=upstream, measures="none", protocols=SEEN),
+        ]
         along = [
             Evaluation(dataset=name, epoch=epoch, **({} if name == first else {"protocols": ()}))
             for name in (upstream, first)
@@ -75,18 +97,53 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
 def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Every method at the same budget, on the pre-training classes and on the whole transfer suite; random weights with it."""
     content = scale(scale_name)
-    evaluations = tuple(Evaluation(dataset=name) for name in (*content["unseen"], *content["domains"]))
-    evaluations += (Evaluation(dataset=content["upstream"], protocols=()), Evaluation(dataset=content["upstream"], **SEEN))
+    evaluations = transfer(content, measures="papers")
     start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
     jobs = []
-    for method, seed in product(METHODS, range(seeds or content["seeds"])):
+    for method, seed in counted(content, "methods", METHODS, seeds):
         config = resolve(scale_name, method, seed, overrides)
         seen = evaluations + (start if method == "sl" else ())
         jobs.append(Job(scale=scale_name, variant=method, config=config, evaluations=seen))
     return jobs
 
 
-SUPERVISED = ("sl", "sl_mlp", "look", "trex", "trex_star")
+def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `methods` and of `trex_depth`, their features by the whole measure suite, at the end and along training."""
+    content = scale(scale_name)
+    first = content["unseen"][0]
+    jobs = []
+    for job in merged([*methods(scale_name, seeds, overrides), *trex_depth(scale_name, seeds, overrides)]):
+        epochs = job.config.optimisation.epochs
+        moments = [0] if job.variant == "sl" else []
+        if job.variant in SUPERVISED and job.config.seed == 0:
+            moments = sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
+        measured = tuple(
+            Evaluation(dataset=name, epoch=epoch, measures="all", protocols=())
+            for name in (content["upstream"], first)
+            for epoch in (None, *moments)
+        )
+        jobs.append(replace(job, evaluations=job.evaluations + measured))
+    return jobs
+
+
+def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """Pre-training on labels that hide others (case and typeface of a letter, the fine class in a coarse one): claim L1.
+
+    What is hidden is looked for inside the classes, and told apart by probes.
+    """
+    content = scale(scale_name)
+    data = content["modes"]["data"]
+    probes = tuple(Evaluation(dataset=name, measures="none") for name in content["modes"]["hidden"])
+    evaluations = (Evaluation(dataset=data, measures="all", protocols=()), *probes)
+    return [
+        Job(
+            scale=scale_name,
+            variant=method,
+            config=resolve(scale_name, method, seed, (overrides or {}) | {"data": data}),
+            evaluations=evaluations,
+        )
+        for method, seed in counted(content, "modes", ("sl", "sl_mlp", "look", "supcon"), seeds)
+    ]
 
 
 def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -105,6 +162,22 @@ def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
         if few_shot.applies(load(name).labels, Episodes()):
             chosen += (Episodes(),)
         evaluations += (Evaluation(dataset=name, measures="all", protocols=chosen),)
+    return scored("protocols", scale_name, SUPERVISED, evaluations, seeds, overrides)
+
+
+EVERYWHERE = (Knn(), KnnGrid(), LinearPath(), RidgePath(), Broad12())
+FOR_LARGE, FOR_SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
+
+
+def scored(
+    grid: str,
+    scale_name: str,
+    names: Iterable[str],
+    evaluations: tuple[Evaluation, ...],
+    seeds: int,
+    overrides: dict[str, Any] | None,
+) -> list[Job]:
+    """The runs of `methods` that ``names`` name, with other evaluations; those of SL before the first step as well."""
     start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
     return [
         Job(
@@ -113,12 +186,8 @@ def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
             config=resolve(scale_name, method, seed, overrides),
             evaluations=evaluations + (start if method == "sl" else ()),
         )
-        for seed, method in product(range(seeds or content["seeds"]), SUPERVISED)
+        for method, seed in counted(scale(scale_name), grid, names, seeds)
     ]
-
-
-EVERYWHERE = (Knn(), KnnGrid(), LinearPath(), RidgePath(), Broad12())
-FOR_LARGE, FOR_SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
 
 
 # The benchmark's grid takes minutes for each point. Ours, where the scale says so: its larger rate and smaller batch, 15 epochs
@@ -132,49 +201,44 @@ RIVALS = (
 )
 
 
-def fine_tuning(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+def fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `protocols`, and random weights, fine-tuned: the whole network, LOOK's way against its rival (L5), detection.
 
-    Missing sets are left out. ``seeds``: by default the scale's number for ablations; 0 leaves the grid out.
+    Missing sets are left out.
     """
     content = scale(scale_name)
-    count = content["ablation_seeds"] if seeds is None else seeds
     chosen = (FineTune() if content["fine_tune_grid"] else ONE_POINT, *RIVALS)
     lacking = suites.missing([*content["fine_tune"], content["detection"]])
     evaluations = tuple(Evaluation(dataset=name, measures="none", protocols=chosen) for name in content["fine_tune"])
     boxes = default("detection", content["detection"])
     evaluations += (Evaluation(dataset=content["detection"], measures="none", protocols=(boxes,)),)
     evaluations = tuple(evaluation for evaluation in evaluations if evaluation.dataset not in lacking)
-    start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
-    return [
-        Job(
-            scale=scale_name,
-            variant=method,
-            config=resolve(scale_name, method, seed, overrides),
-            evaluations=evaluations + (start if method == "sl" else ()),
-        )
-        for seed, method in product(range(count), SUPERVISED)
-    ]
+    return scored("fine_tuning", scale_name, SUPERVISED, evaluations, seeds, overrides)
+
+
+Rows = dict[str, tuple[str, dict[str, Any]]]
 
 
 def ablation(
-    scale_name: str, rows: dict[str, tuple[str, dict[str, Any]]], seeds: int | None, overrides: dict[str, Any] | None
+    grid: str,
+    scale_name: str,
+    rows: Rows,
+    seeds: int,
+    overrides: dict[str, Any] | None,
+    evaluations: tuple[Evaluation, ...] = (),
 ) -> list[Job]:
-    """Jobs for ``rows``: variant -> (method, its settings), evaluated upstream by kNN and on the unseen classes.
-
-    ``seeds``: by default the scale's number for ablations; 0 leaves the grid out.
-    """
+    """Jobs for ``rows``: variant -> (method, its settings), by default evaluated on the unseen classes alone."""
     content = scale(scale_name)
-    evaluations = tuple(Evaluation(dataset=name, measures="none") for name in content["unseen"])
+    evaluations = evaluations or tuple(Evaluation(dataset=name, measures="none") for name in content["unseen"])
     jobs = []
     for variant, (method, settings) in rows.items():
-        for seed in range(content["ablation_seeds"] if seeds is None else seeds):
+        for _, seed in counted(content, grid, [variant], seeds):
             config = resolve(scale_name, method, seed, (overrides or {}) | settings)
             jobs.append(Job(scale=scale_name, variant=variant, config=config, evaluations=evaluations))
     return jobs
 
 
-def components(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The projector with its linear layers, batch norm and ReLU on and off: claim S11, papers.md 2.8.
 
     The corner with nothing is ``sl``, the corner with everything ``sl_mlp``. ReLU alone changes nothing: pooled features of
@@ -191,77 +255,110 @@ def components(scale_name: str, seeds: int | None = None, overrides: dict[str, A
             "projector.activation": "relu" if relu else "none",
         } | ({} if linear else {"projector.out": 0})
         rows["+".join(parts) or "none"] = ("sl_mlp", settings) if parts else ("sl", {})
-    return ablation(scale_name, rows, seeds, overrides)
+    return ablation("components", scale_name, rows, seeds, overrides)
 
 
-def projector(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """SL-MLP's projector: depth 0 to 3, and at each depth one change of width, bottleneck, input l2 and batch norm."""
-    width, out = (getattr(resolve(scale_name, "sl_mlp").projector, name) for name in ("width", "out"))
-    changes = {
-        "": {},
-        f", width {width // 4}": {"projector.width": width // 4},
-        f", bottleneck {out // 4}": {"projector.out": out // 4},
-        ", input l2": {"projector.input_l2": True},
-        ", no batch norm": {"projector.batch_norm": False},
+def projector(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """SL-MLP's projector: depth 0 to 3, and at the scale's depth one change of width, bottleneck, input l2 and batch norm."""
+    base = resolve(scale_name, "sl_mlp").projector
+    rows = {f"depth {depth}": ("sl_mlp", {"projector.hidden_layers": depth}) for depth in range(4)}
+    rows |= {
+        f"width {base.width // 4}": ("sl_mlp", {"projector.width": base.width // 4}),
+        f"bottleneck {base.out // 4}": ("sl_mlp", {"projector.out": base.out // 4}),
+        "input l2": ("sl_mlp", {"projector.input_l2": True}),
+        "no batch norm": ("sl_mlp", {"projector.batch_norm": False}),
     }
-    rows = {}
-    for depth, (name, change) in product(range(4), changes.items()):
-        if depth or not change.keys() & {"projector.width", "projector.batch_norm"}:  # those of hidden blocks only
-            rows[f"depth {depth}{name}"] = ("sl_mlp", {"projector.hidden_layers": depth} | change)
-    return ablation(scale_name, rows, seeds, overrides)
+    return ablation("projector", scale_name, rows, seeds, overrides)
 
 
 NO_PROJECTOR = {"projector.hidden_layers": 0, "projector.out": 0}
 
 
-def with_and_without(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Every method with its projector and without: claim S5. For SL, with is SL-MLP."""
-    rows = {"sl off": ("sl", {}), "sl on": ("sl_mlp", {})}
+    rows: Rows = {"sl off": ("sl", {}), "sl on": ("sl_mlp", {})}
     for method in [method for method in METHODS if method not in ("sl", "sl_mlp")]:
         rows |= {f"{method} off": (method, NO_PROJECTOR), f"{method} on": (method, {})}
-    return ablation(scale_name, rows, seeds, overrides)
+    return ablation("with_and_without", scale_name, rows, seeds, overrides)
 
 
-def look_starts(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+def backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """SL, SL-MLP and LOOK on the scale's encoder and on its second one: claim L4 and SL-MLP's table of backbones."""
+    other = scale(scale_name)["backbone"]
+    rows = {}
+    for method in ("sl", "sl_mlp", "look"):
+        base = resolve(scale_name, method).encoder.arch
+        rows |= {f"{method} {base}": (method, {}), f"{method} {other}": (method, {"encoder.arch": other})}
+    return ablation("backbones", scale_name, rows, seeds, overrides)
+
+
+def look_starts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """LOOK from a random network, by each of the starts that ``look.start`` offers."""
     starts = ("fixed", "filled", "ramp", "warmup", "falling")
-    return ablation(scale_name, {start: ("look", {"look.start": start}) for start in starts}, seeds, overrides)
+    rows = {start: ("look", {"look.start": start}) for start in starts}
+    return ablation("look_starts", scale_name, rows, seeds, overrides)
 
 
-def look_neighbours(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """LOOK's k from an eighth of the scale's to the length of the bank (soft-neighbour NCA), and τ: claim L7."""
+def look_neighbours(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """LOOK's k from an eighth of the scale's to the length of the bank (soft-neighbour NCA), its τ and its bank: claim L7."""
     base = resolve(scale_name, "look")
-    numbers = sorted({max(2, base.look.k // 8), base.look.k, 4 * base.look.k, base.bank.length})
-    pairs = product(
-        [k for k in numbers if k <= base.bank.length], (base.temperature / 2, base.temperature, 2 * base.temperature)
-    )
-    rows = {f"k {k}, τ {tau:g}": ("look", {"look.k": k, "temperature": tau}) for k, tau in pairs}
-    return ablation(scale_name, rows, seeds, overrides)
+    rows: Rows = {"base": ("look", {})}
+    rows |= {f"k {k}": ("look", {"look.k": k}) for k in (max(2, base.look.k // 8), min(4 * base.look.k, base.bank.length))}
+    rows["k all"] = ("look", {"look.k": base.bank.length})
+    rows |= {f"τ {tau:g}": ("look", {"temperature": tau}) for tau in (base.temperature / 2, 2 * base.temperature)}
+    rows[f"bank {2 * base.bank.length}"] = ("look", {"bank.length": 2 * base.bank.length})
+    return ablation("look_neighbours", scale_name, rows, seeds, overrides)
 
 
-def trex_buildup(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """t-ReX from its base (cosine softmax, one crop, no projector), adding multi-crop, projector, OCM: claims T2 and T3."""
+def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """t-ReX from its base (cosine softmax, one crop, no projector), adding multi-crop, projector, OCM: claims T2 and T3.
+
+    Beside it LOOK with t-ReX's crops, as t-ReX's authors ran it (claim L8).
+    """
     one_crop = {"multi_crop.local_crops": 0, "multi_crop.local_size": 0}
+    trex = resolve(scale_name, "trex")
+    local = {f"multi_crop.{name}": getattr(trex.multi_crop, name) for name in ("local_crops", "local_size", "local_scale")}
     rows = {
         "base": ("trex_plain", NO_PROJECTOR | one_crop),
         "+ multi-crop": ("trex_plain", NO_PROJECTOR),
         "+ projector": ("trex_plain", {}),
         "+ OCM": ("trex", {}),
+        "LOOK + multi-crop": ("look", local | {"augmentation.crop_scale": trex.augmentation.crop_scale}),
     }
-    return ablation(scale_name, rows, seeds, overrides)
+    return ablation("trex_buildup", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
-def trex_memory(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+def trex_depth(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """t-ReX with 0 to 3 hidden layers in its projector, all else equal: claim T1."""
+    rows = {f"depth {depth}": ("trex", {"projector.hidden_layers": depth}) for depth in range(4)}
+    return ablation("trex_depth", scale_name, rows, seeds, overrides, transfer(scale(scale_name), measures="papers"))
+
+
+def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """t-ReX with one part changed: width, bottleneck, input l2, τ: claim T9."""
+    base = resolve(scale_name, "trex")
+    rows = {
+        "base": ("trex", {}),
+        f"width {base.projector.width // 4}": ("trex", {"projector.width": base.projector.width // 4}),
+        f"bottleneck {base.projector.out // 4}": ("trex", {"projector.out": base.projector.out // 4}),
+        "no input l2": ("trex", {"projector.input_l2": False}),
+        "τ halved": ("trex", {"temperature": base.temperature / 2}),
+        "τ doubled": ("trex", {"temperature": base.temperature * 2}),
+    }
+    return ablation("trex_parts", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+
+
+def trex_memory(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX with banks from a quarter of the scale's to four times it, and with the official code's quirks: claim T3."""
     base = resolve(scale_name, "trex")
     lengths = sorted({max(base.optimisation.batch, round(base.bank.length * factor)) for factor in (0.25, 0.5, 1, 2, 4)})
-    rows = {f"bank {length}": ("trex", {"bank.length": length}) for length in lengths}
+    rows: Rows = {f"bank {length}": ("trex", {"bank.length": length}) for length in lengths}
     rows["random start, dropped tail"] = ("trex", {"bank.start": "random", "bank.tail": "drop"})
     rows["averaged buffers"] = ("trex", {"ema.buffers": "average"})
-    return ablation(scale_name, rows, seeds, overrides)
+    return ablation("trex_memory", scale_name, rows, seeds, overrides)
 
 
-def trex_crops(scale_name: str, seeds: int | None = None, overrides: dict[str, Any] | None = None) -> list[Job]:
+def trex_crops(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX and t-ReX* with each other's crop scales, so that depth and crops are told apart: claim T1."""
     rows = {}
     for method, other in product(("trex", "trex_star"), repeat=2):
@@ -271,22 +368,39 @@ def trex_crops(scale_name: str, seeds: int | None = None, overrides: dict[str, A
             "multi_crop.local_scale": crops.multi_crop.local_scale,
         }
         rows[f"{method}, crops of {other}"] = (method, settings)
-    return ablation(scale_name, rows, seeds, overrides)
+    return ablation("trex_crops", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+
+
+def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """t-ReX* against cross entropy with label smoothing and twice the epochs, standing in for RSB-A1: claim T5.
+
+    What RSB-A1 has beyond that (mixup, CutMix, binary cross entropy, LAMB) is not here.
+    """
+    epochs = resolve(scale_name, "sl", 0, overrides).optimisation.epochs
+    strong = {"cross_entropy.label_smoothing": 0.1, "optimisation.epochs": 2 * epochs}
+    rows = {"trex_star": ("trex_star", {}), "strong": ("sl", strong)}
+    return ablation("strong_recipe", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
 GRIDS: dict[str, Callable[..., list[Job]]] = {
     "comparison": comparison,
     "methods": methods,
+    "features": features,
+    "modes": modes,
     "protocols": protocols,
     "fine_tuning": fine_tuning,
     "components": components,
     "projector": projector,
     "with_and_without": with_and_without,
+    "backbones": backbones,
     "look_starts": look_starts,
     "look_neighbours": look_neighbours,
     "trex_buildup": trex_buildup,
+    "trex_depth": trex_depth,
+    "trex_parts": trex_parts,
     "trex_memory": trex_memory,
     "trex_crops": trex_crops,
+    "strong_recipe": strong_recipe,
 }
 
 

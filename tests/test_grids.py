@@ -1,21 +1,20 @@
 """The named grids: what they vary, and that every run of them can take a step."""
 
+from collections import Counter
+from dataclasses import asdict
+
 import pytest
 import torch
 
 from studylib import grids
-from studylib.config import METHODS, changed, resolve, scale
+from studylib.config import METHODS, changed, resolve, scale, scales
 from studylib.methods import METHODS as CLASSES
 from studylib.methods import Batch
-
-ABLATIONS = [
-    name for name in grids.GRIDS if name not in ("comparison", "methods", "protocols")
-]  # as many seeds as the study has
 
 
 @pytest.mark.parametrize("grid", grids.GRIDS)
 def test_every_run_takes_a_step(grid):
-    for config in {job.config for job in grids.GRIDS[grid]("smoke")}:
+    for config in {job.config for job in grids.GRIDS[grid]("smoke", 1)}:
         torch.manual_seed(0)
         model = CLASSES[config.method](config, 4, torch.full((3,), 0.5), torch.full((3,), 0.25)).train()
         views = [torch.rand(6, 3, view.size or 32, view.size or 32) for view in model.views]
@@ -39,53 +38,78 @@ def test_variants_differ_and_seeds_count(grid, name):
     assert len(set(configs.values())) == len(variants)
 
 
-def test_ablations_take_the_seeds_of_their_scale():
-    for grid in ABLATIONS:
-        assert len({job.config.seed for job in grids.GRIDS[grid]("quick")}) == scale("quick")["ablation_seeds"]
-        assert grids.GRIDS[grid]("small_cpu") == []  # whose number is 0
+@pytest.mark.parametrize("name", sorted(scales()))
+def test_a_scale_plans_rows_that_exist(name):
+    plan = scale(name)["seeds"]
+    assert set(plan) <= set(grids.GRIDS)
+    for grid in [grid for grid in plan if not (name == "paper" and grid in ("protocols", "fine_tuning"))]:  # need its images
+        count = plan[grid]
+        every = list(dict.fromkeys(job.variant for job in grids.GRIDS[grid](name, 1)))
+        wanted = count if isinstance(count, dict) else dict.fromkeys(every, count)
+        assert set(wanted) <= set(every)
+        found = Counter(job.variant for job in grids.GRIDS[grid](name))
+        assert found == Counter({variant: number for variant, number in wanted.items() if number})
+
+
+def test_a_grid_without_a_plan_is_empty_until_seeds_are_given():
+    assert grids.trex_crops("quick") == []
+    assert len(grids.trex_crops("quick", 2)) == 8
 
 
 def test_methods_are_all_and_random_weights_are_asked_of_sl():
-    jobs = grids.methods("quick")
+    jobs = grids.methods("quick", 1)
     assert {job.config.method for job in jobs} == set(METHODS)
-    assert len(jobs) == 3 * len(METHODS)
     for job in jobs:
         at_start = [evaluation for evaluation in job.evaluations if evaluation.epoch == 0]
         assert bool(at_start) == (job.config.method == "sl")
     assert len({(job.config.optimisation, job.config.encoder, job.config.data) for job in jobs}) == 1  # one recipe
 
 
+def test_features_are_measured_at_the_end_and_along_training_once():
+    for job in grids.features("quick"):
+        measured = [evaluation for evaluation in job.evaluations if evaluation.measures == "all"]
+        moments = {evaluation.epoch for evaluation in measured}
+        assert None in moments
+        along = job.config.seed == 0 and job.variant in grids.SUPERVISED
+        assert moments - {None} == ({0, 1, 2, 4, 8} if along else {0} if job.variant == "sl" else set())
+
+
 def test_what_the_grids_vary():
     def of(grid):
-        return {job.variant: job.config for job in grids.GRIDS[grid]("quick")}
+        return {job.variant: job.config for job in grids.GRIDS[grid]("quick", 1)}
 
-    depths = {config.projector.hidden_layers for config in of("projector").values()}
-    assert depths == {0, 1, 2, 3}
-    for depth in (1, 2, 3):
-        settings = [config.projector for config in of("projector").values() if config.projector.hidden_layers == depth]
-        assert len(settings) == 5
-        assert {(p.width, p.out, p.input_l2, p.batch_norm) for p in settings} == {
-            (512, 128, False, True),
-            (128, 128, False, True),
-            (512, 32, False, True),
-            (512, 128, True, True),
-            (512, 128, False, False),
-        }
-    neighbours = of("look_neighbours").values()
-    assert {config.look.k for config in neighbours} == {25, 200, 800, 2048}
-    assert {config.temperature for config in neighbours} == {0.05, 0.1, 0.2}
-    assert len(neighbours) == 12
-    base, crops, projected, ocm = of("trex_buildup").values()
-    assert not base.projector.exists and base.multi_crop.local_crops == 0
+    depths = of("projector")
+    assert [depths[f"depth {depth}"].projector.hidden_layers for depth in range(4)] == [0, 1, 2, 3]
+    base = depths["depth 1"].projector
+    assert base == resolve("quick", "sl_mlp").projector
+    changed_parts = [
+        {name: value for name, value in asdict(config.projector).items() if value != asdict(base)[name]}
+        for variant, config in depths.items()
+        if not variant.startswith("depth")
+    ]
+    assert changed_parts == [{"width": 128}, {"out": 32}, {"input_l2": True}, {"batch_norm": False}]
+    neighbours = of("look_neighbours")
+    assert [config.look.k for config in neighbours.values()] == [200, 25, 800, 2048, 200, 200, 200]
+    assert [config.temperature for config in neighbours.values()] == [0.1, 0.1, 0.1, 0.1, 0.05, 0.2, 0.1]
+    assert neighbours["bank 4096"].bank.length == 4096
+    start, crops, projected, ocm, look = of("trex_buildup").values()
+    assert not start.projector.exists and start.multi_crop.local_crops == 0
     assert not crops.projector.exists and crops.multi_crop.local_crops == 2
     assert projected.projector.exists and projected.method == "trex_plain"
     assert ocm == resolve("quick", "trex")
+    assert look.multi_crop == ocm.multi_crop and look.method == "look"
+    assert [config.projector.hidden_layers for config in of("trex_depth").values()] == [0, 1, 2, 3]
+    assert len({(c.augmentation, c.multi_crop) for c in of("trex_depth").values()}) == 1  # crops are fixed
+    parts = of("trex_parts")
+    assert parts["base"] == ocm and not parts["no input l2"].projector.input_l2
+    assert [config.temperature for config in parts.values()] == [0.1, 0.1, 0.1, 0.1, 0.05, 0.2]
     assert {config.bank.length for config in of("trex_memory").values()} == {1024, 2048, 4096, 8192, 16384}
-    assert {"bank": {"start": "random", "tail": "drop"}}.items() <= {
-        "bank": {name: changed(of("trex_memory")["random start, dropped tail"])["bank"][name] for name in ("start", "tail")}
-    }.items()
+    assert changed(of("trex_memory")["random start, dropped tail"])["bank"].items() >= {("start", "random"), ("tail", "drop")}
     scales = {(c.method, c.augmentation.crop_scale, c.multi_crop.local_scale) for c in of("trex_crops").values()}
     assert len(scales) == 4
     assert {config.look.start for config in of("look_starts").values()} == {"fixed", "filled", "ramp", "warmup", "falling"}
     for variant, config in of("with_and_without").items():
         assert config.projector.exists == variant.endswith(" on")
+    assert {config.encoder.arch for config in of("backbones").values()} == {"resnet10", "resnet18"}
+    strong = of("strong_recipe")["strong"]
+    assert strong.optimisation.epochs == 22 and strong.cross_entropy.label_smoothing == 0.1

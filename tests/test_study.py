@@ -241,7 +241,7 @@ def test_grids_pair_methods_over_seeds_and_share_runs(name):
     content = scale(name)
     first, whole, parts = grids.quickstart(name), grids.comparison(name), grids.components(name, 1)
     assert [job.config for job in first] == [job.config for job in whole]
-    assert len(first) == 2 * content["seeds"]
+    assert len(first) == 2 * content["seeds"]["comparison"]
     for job_ in whole:
         final = [e for e in job_.evaluations if e.epoch is None]
         kinds = [(e.dataset, kind) for e in final for kind in ("measures", "protocols") if getattr(e, kind) not in ("none", ())]
@@ -256,7 +256,6 @@ def test_grids_pair_methods_over_seeds_and_share_runs(name):
     assert parts[0].config == first[0].config  # nothing: SL
     assert parts[-1].config == next(job for job in first if job.variant == "sl_mlp").config  # everything: SL-MLP
     assert len({job.config.id for job in parts}) == 7
-    assert grids.components(name, 0) == []
 
 
 def test_plan_counts_what_is_missing(runs):
@@ -265,7 +264,7 @@ def test_plan_counts_what_is_missing(runs):
     states = plan.set_index("run").state
     assert states[runs["sl"].config.name] in ("trained", "done")
     left = plan[plan.state == "missing"]
-    assert (left.images == 2 * 16 * 64).all()
+    assert (left[left.variant != "strong"].images == 2 * 16 * 64).all()
     assert (left.minutes >= 0).all()
     assert all(math.isfinite(value) for value in plan.minutes)
     with pytest.raises(InputError, match="did you mean 'quick'"):

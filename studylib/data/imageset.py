@@ -70,6 +70,8 @@ class ImageSet:
     def relabelled(self, labels: str, name: str) -> "ImageSet":
         """The rows that have the hidden label ``labels``, with it as their class; values that no row has are left out.
 
+        The classes that were are now hidden, as ``class``.
+
         Raises:
             InputError: there is no such label.
         """
@@ -79,7 +81,10 @@ class ImageSet:
         present = new[new >= 0].unique()
         number = torch.full((len(names) + 1,), -1)
         number[present] = torch.arange(len(present))
-        chosen = dataclasses.replace(self, name=name, labels=number[new], classes=tuple(names[index] for index in present))
+        hidden = {other: found for other, found in self.hidden.items() if other != labels}
+        hidden["class"] = (self.labels, self.classes)
+        classes = tuple(names[index] for index in present)
+        chosen = dataclasses.replace(self, name=name, labels=number[new], classes=classes, hidden=hidden)
         return chosen.select((new >= 0).nonzero()[:, 0])
 
     def checked(self) -> "ImageSet":
