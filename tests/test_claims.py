@@ -1,14 +1,41 @@
-"""The reading of SL-MLP's claims on constructed results."""
+"""Claims as data: every expression evaluates, values are those computed by hand, and the verdict follows the rule."""
 
+import math
+
+import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
-from studylib.report import claims
+from studylib import grids, papers
+from studylib.config import scale
+from studylib.errors import InputError
+from studylib.report import claims, statistics
 from studylib.study import COLUMNS
 
+MEASURES = {
+    "linear_top1": ["path"],
+    "knn_top1": ["knn"],
+    "phi": ["squared", "squared, l2-normalised", "not squared"],
+    "mixtureness": ["k=1", "k=5"],
+    "redundancy": ["with the diagonal"],
+    "effective_rank": ["centred", "not centred"],
+    "frechet_distance": ["to the pre-training set"],
+    "modes_nmi": ["case", "face"],
+    "intra_class_distance": ["l2-normalised"],
+    "sparsity": ["share"],
+    "coding_length": ["per image"],
+    "detection_ap": ["boxes"],
+} | {
+    f"{name}_fine_tune{kind}_{what}": ["tuned"]
+    for name in ("memory", "linear")
+    for kind in ("", "_frozen")
+    for what in ("top1", "seconds")
+}
 
-def rows(method, seed, dataset, layer, measure, value, protocol="p", split="test"):
-    fixed = {"scale": "quick", "method": method, "variant": method, "run": f"{method}-{seed}", "seed": seed, "epoch": 8}
+
+def row(variant, seed, dataset, measure, value, protocol="p", *, layer="stage5", split="test", epoch=8):
+    fixed = {"scale": "quick", "method": variant, "variant": variant, "run": f"{variant}-{seed}", "seed": seed, "epoch": epoch}
     return fixed | {
         "dataset": dataset,
         "layer": layer,
@@ -19,74 +46,236 @@ def rows(method, seed, dataset, layer, measure, value, protocol="p", split="test
     }
 
 
-def constructed(seeds=3):
-    found = []
-    for seed in range(seeds):
-        for method, better in (("sl", 0.0), ("sl_mlp", 1.0)):
-            noise = 0.01 * seed * (1 + better)
-            for dataset in ("one", "two"):
-                found.append(rows(method, seed, dataset, "stage4", "linear_top1", 60 + noise))
-                found.append(
-                    rows(method, seed, dataset, "stage5", "linear_top1", 50 + 12 * better + noise + (dataset == "two"))
+def table(rows) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def everything(name="quick", seeds=2) -> dict[str, pd.DataFrame]:
+    """Results of every grid, with every measure that a test reads, at two layers and two moments."""
+    content, random = scale(name), np.random.default_rng(0)
+    sets = dict.fromkeys([content["upstream"], *content["unseen"], *content["domains"], *content["modes"]["hidden"]])
+    found = {}
+    for grid, make in grids.GRIDS.items():
+        rows = []
+        for job in make(name, seeds):
+            v, s, epochs = job.variant, job.config.seed, job.config.optimisation.epochs
+            cost = row(v, s, content["upstream"], "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
+            rows.append(cost | {"epoch": epochs})
+            for measure, protocols in MEASURES.items():
+                names = (
+                    [content["upstream"]] if measure == "modes_nmi" else [content["detection"]] if "_ap" in measure else sets
                 )
-                found.append(rows(method, seed, dataset, "stage5", "mixtureness", 0.5 + noise, "k=5"))
-                found.append(rows(method, seed, dataset, "stage5", "redundancy", 0.3 + 0.05 * better + noise / 10))
-            found.append(rows(method, seed, "up", "stage5", "phi", 3 - 2 * better + noise, "squared"))
-            found.append(rows(method, seed, "up", "stage5", "phi", 9.0, "squared", split="train"))
-    return pd.DataFrame(found, columns=COLUMNS)
+                rows += [
+                    row(v, s, d, measure, random.uniform(20, 80), protocol, layer=layer, epoch=epoch)
+                    for d in names
+                    for protocol in protocols
+                    for layer in ("stage4", "stage5")
+                    for epoch in (epochs // 2, epochs)
+                ]
+        found[grid] = table(rows)
+    return found
 
 
-def read(frame):
-    table = claims.sl_mlp(frame, "up", ["one", "two"], ["one"])
-    return {(row["Claim"], row["Tested by"]): row for row in table.to_dict("records")}
+def only(test, frame, name="quick"):
+    return claims.measure(test, claims.prepared(frame), scale(name))
 
 
-def test_every_claim_gets_the_verdict_of_its_difference():
-    found = read(constructed())
-    expected = {
-        ("S1", "linear top-1 on unseen classes (%)"): ("supported", "62.5", "50.5"),
-        ("S1", "kNN top-1 on unseen classes (%)"): ("not run", "·", "·"),
-        ("S4", "gain of the last stage, unseen classes (%)"): ("supported", "2.0", "−10.0"),
-        ("S6", "φ, pre-training classes"): ("supported", "1.020", "3.010"),
-        ("S6", "φ, l2-normalised"): ("not run", "·", "·"),
-        ("S7", "Π (k = 5), unseen classes"): ("inconclusive", "0.520", "0.510"),
-        ("S8", "R, pre-training classes"): ("not run", "·", "·"),
-        ("S8", "R, unseen classes"): ("contradicted", "0.352", "0.301"),
+def test_every_claim_of_the_papers_is_here():
+    known = {paper: list(papers.load(paper)["claims"]) for paper in claims.PAPERS}
+    assert known == {
+        "look": [f"L{i}" for i in range(1, 9)],
+        "sl_mlp": [f"S{i}" for i in range(1, 12)],
+        "trex": [f"T{i}" for i in range(1, 10)],
     }
-    assert found.keys() == expected.keys()
-    for key, (verdict, mlp, sl) in expected.items():
-        assert found[key]["Verdict"] == verdict, key
-        assert found[key]["SL-MLP"].startswith(mlp), key
-        assert found[key]["SL"].startswith(sl), key
 
 
-def test_one_seed_decides_nothing_and_no_rows_are_not_run():
-    assert {row["Verdict"] for row in read(constructed(1)).values()} == {"inconclusive", "not run"}
-    assert {row["Verdict"] for row in read(constructed(0)).values()} == {"not run"}
+def test_every_expression_evaluates_to_a_value_and_a_verdict():
+    found = claims.judge(everything(), "quick")
+    assert list(found.columns) == claims.COLUMNS
+    missing = found[found.verdict == "not run"]
+    assert list(missing.claim) == ["T8"]  # a claim about weights that others trained
+    rest = found.drop(missing.index)
+    assert rest.estimate.notna().all()
+    seeds = rest[rest.over == "seeds"]
+    assert set(seeds.n) == {2} and seeds.low.notna().all()
+    assert (rest[rest.over == "variants"].n > 5).all()
+    assert set(rest.verdict) <= {"supported", "contradicted", "inconclusive"}
+    assert len(claims.by_scale(found)) == len(found)
 
 
-def test_a_seed_without_one_data_set_is_left_out():
-    frame = constructed()
-    frame = frame[~((frame.seed == 2) & (frame.dataset == "two") & (frame.measure == "linear_top1"))]
-    assert "(n = 2)" in read(frame)["S1", "linear top-1 on unseen classes (%)"]["SL-MLP − SL"]
+def test_nothing_is_not_run_and_says_what_would():
+    found = claims.judge({grid: table([]) for grid in grids.GRIDS}, "small_cpu")
+    assert set(found.verdict) == {"not run"}
+    commands = found.set_index(["claim", "test"]).command
+    assert commands["S1", 1] == "studylib grid comparison --scale small_cpu"
+    assert commands["S11", 1] == "studylib grid components --scale small_cpu --seeds 3"  # that scale has no seeds for it
+    assert commands["T3", 1] == "studylib grid trex_buildup --scale small_cpu"
+    assert commands["T2", 1] == "studylib grid trex_buildup --scale small_cpu --seeds 3"  # nor for these rows of it
+    assert commands["T8", 1].startswith("studylib evaluate --encoder")
+    assert "studylib grid" in claims.shown(found)["Verdict"].iloc[0]
 
 
-def test_gain_of_the_last_stage_is_a_difference_within_a_run():
-    gains = claims.last_stage(constructed())
-    assert len(gains) == 12
-    assert set(gains.measure) == {"last_stage_gain"}
-    one = gains[(gains.method == "sl") & (gains.seed == 1) & (gains.dataset == "two")]
-    assert one.value.item() == pytest.approx(-9.0)
+def test_only_grids_with_results_are_judged():
+    found = claims.judge({"comparison": table([])}, "quick", ["sl_mlp"])
+    assert set(found.grid.dropna()) == {"comparison"}
+    assert list(dict.fromkeys(found.claim)) == ["S1", "S2", "S4", "S6", "S7", "S8", "S9"]
 
 
-def test_sentences_tell_verdict_and_numbers():
-    text = claims.sentences(claims.sl_mlp(constructed(), "up", ["one", "two"], ["one"]))
-    assert text.startswith("S1 supported: an MLP projector raises supervised transfer")
-    assert len(text.splitlines()) == 8
+DIFFERENCE = {"rows": "measure == 'linear_top1' and dataset in @unseen", "compare": "b - a"}
+
+
+def differing(values, datasets=("glyphs_greek", "glyphs_cyrillic")):
+    """Variants a and b; ``values``: of b in each seed, those of a are 50 and both are 2 higher on the second set."""
+    return table(
+        row(variant, seed, dataset, "linear_top1", value + 2 * i)
+        for seed, b in enumerate(values)
+        for variant, value in (("a", 50.0), ("b", b))
+        for i, dataset in enumerate(datasets)
+    )
+
+
+def test_a_difference_is_paired_over_seeds_and_averaged_over_data_sets():
+    mean, low, high, n = only(DIFFERENCE, differing([51.0, 52.0, 53.0]))
+    half = stats.t.ppf(0.975, 2) * 1.0 / math.sqrt(3)
+    assert (mean, low, high, n) == pytest.approx((2.0, 2 - half, 2 + half, 3))
+
+
+def test_log_odds_are_averaged_instead_of_accuracies():
+    mean, *_ = only(DIFFERENCE | {"log_odds": True}, differing([60.0, 60.0]))
+    by_hand = np.mean([math.log(x / (1 - x)) - math.log(y / (1 - y)) for x, y in ((0.6, 0.5), (0.62, 0.52))])
+    assert mean == pytest.approx(by_hand)
+
+
+@pytest.mark.parametrize(
+    ("values", "claimed", "verdict"),
+    [
+        ([51, 52, 53], "> 0", "inconclusive"),  # 2 ± 2.48
+        ([52, 52.1, 52.2], "> 0", "supported"),
+        ([52, 52.1, 52.2], "< 0", "contradicted"),
+        ([50, 50, 50], "> 0", "inconclusive"),  # a tie
+        ([50, 50, 50], "> -2", "supported"),  # not worse by more than 2
+        ([48, 48, 48], "> -2", "inconclusive"),  # on the bound
+        ([47, 47.1, 47.2], "> -2", "contradicted"),
+        ([60], "> 0", "inconclusive"),  # one seed has no interval
+        ([], "> 0", "not run"),
+    ],
+)
+def test_the_verdict_follows_the_interval(values, claimed, verdict):
+    assert statistics.judged(*only(DIFFERENCE, differing(values)), claimed) == verdict
+
+
+@pytest.mark.parametrize("claimed", ["more", ">0", ">= 0", "> x", ""])
+def test_what_is_claimed_must_be_a_bound(claimed):
+    with pytest.raises(InputError, match="claimed"):
+        statistics.judged(1.0, 0.5, 1.5, 3, claimed)
+
+
+def test_a_run_that_lacks_a_data_set_and_a_seed_without_a_partner_are_left_out():
+    frame = differing([51.0, 52.0, 53.0, 54.0])
+    frame = frame[~((frame.seed == 1) & (frame.variant == "a") & (frame.dataset == "glyphs_cyrillic"))]
+    frame = frame[~((frame.seed == 3) & (frame.variant == "b"))]
+    mean, *_, n = only(DIFFERENCE, frame)
+    assert (mean, n) == (2.0, 2)
+
+
+def test_a_missing_variant_is_not_run():
+    frame = differing([51.0, 52.0])
+    assert only(DIFFERENCE, frame[frame.variant == "a"])[3] == 0
+    assert only(DIFFERENCE, frame[frame.dataset == "nothing"])[3] == 0
+
+
+def test_two_values_for_one_run_are_refused():
+    frame = differing([51.0, 52.0])
+    with pytest.raises(InputError, match="mixed"):
+        only(DIFFERENCE, pd.concat([frame, frame.assign(protocol="another", value=1.0)]))
+
+
+def test_training_images_other_layers_and_earlier_epochs_do_not_enter():
+    frame = differing([51.0, 52.0])
+    other = [frame.assign(split="train"), frame.assign(layer="stage4"), frame.assign(epoch=4)]
+    others = pd.concat([part.assign(value=0.0) for part in other])
+    assert only(DIFFERENCE, pd.concat([frame, others])) == only(DIFFERENCE, frame)
+
+
+def test_layers_and_moments_can_be_compared():
+    staged = {"rows": "measure == 'linear_top1' and layer in ('stage4', 'stage5')", "columns": ["variant", "layer"]}
+    frame = pd.concat([differing([60.0, 60.0]), differing([55.0, 55.0]).assign(layer="stage4")])
+    assert only(staged | {"compare": "`b stage5` - `b stage4`"}, frame)[0] == 5.0
+    moments = {"rows": "measure == 'linear_top1' and moment in ('end', 'before')", "columns": ["variant", "moment"]}
+    frame = pd.concat(
+        [differing([60.0, 60.0]), differing([57.0, 57.0]).assign(epoch=4), differing([20.0, 20.0]).assign(epoch=1)]
+    )
+    monitored = frame.assign(measure="monitor_knn_top1", epoch=6)  # no snapshot
+    assert only(moments | {"compare": "`b end` - `b before`"}, pd.concat([frame, monitored]))[0] == 3.0
+
+
+def test_a_correlation_is_over_variants():
+    random = np.random.default_rng(0)
+    accuracies = random.uniform(20, 80, 8)
+    measure = -accuracies + 5 * random.normal(size=8)
+    frame = table(
+        row(f"v{i}", seed, dataset, name, value + 0.01 * seed)
+        for i in range(8)
+        for seed in range(2)
+        for dataset, name, value in (("glyphs", "sparsity", measure[i]), ("glyphs_greek", "linear_top1", accuracies[i]))
+    )
+    test = {"rows": "measure == 'sparsity' and dataset == @upstream"}
+    rho, low, high, n = only(test | {"correlate": "measure == 'linear_top1' and dataset in @unseen"}, frame)
+    assert rho == pytest.approx(stats.spearmanr(measure, accuracies).statistic) and n == 8
+    assert -1 <= low < -0.8 and rho - 0.05 < high < 0
+
+
+def test_rank_correlation_by_hand_and_without_enough():
+    assert statistics.rank_correlation([1, 2, 3], [3, 1, 2])[0] == pytest.approx(-0.5)
+    assert math.isnan(statistics.rank_correlation([1, 2, 3, 4], [1, 2, 3, 4])[1])  # no interval below 5
+    assert math.isnan(statistics.rank_correlation([1, 1, 1, 1, 1], [1, 2, 3, 4, 5])[0])
+    assert statistics.rank_correlation([], [])[3] == 0
+    random = np.random.default_rng(0)
+    x = [*random.normal(size=14), math.nan, 2.0, 2.0]  # with a tie
+    y = [value + random.normal() for value in x[:14]] + [5.0, 1.0, 3.0]
+    rho, low, high, n = statistics.rank_correlation(x, y)
+    kept = [(a, b) for a, b in zip(x, y, strict=True) if not math.isnan(a)]
+    assert rho == pytest.approx(stats.spearmanr(*zip(*kept, strict=True)).statistic) and n == 16
+    theirs = stats.bootstrap(
+        tuple(np.array(kept).T),
+        lambda a, b: stats.spearmanr(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        method="percentile",
+        n_resamples=2000,
+        rng=np.random.default_rng(1),
+    ).confidence_interval
+    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.1)
+
+
+@pytest.mark.parametrize("expression", ["__import__('os')", "a; b", "", "1 + 2", "a[0]"])
+def test_an_expression_that_is_not_arithmetic_is_refused(expression):
+    with pytest.raises(InputError, match="compare"):
+        claims.arithmetic(expression, pd.DataFrame({"a": [1.0], "b": [2.0]}))
+
+
+def test_arithmetic_over_columns_with_signs_and_blanks():
+    values = pd.DataFrame({"+ OCM": [3.0, 4.0], "sl": [1.0, math.nan]})
+    assert claims.arithmetic("(`+ OCM` - sl) / 2", values)[0] == 1.0
+    assert math.isnan(claims.arithmetic("`+ OCM` - sl", values)[1])
+    assert claims.arithmetic("`+ OCM` - sl_mlp", values) == []
+
+
+def test_tables_for_readers():
+    found = claims.judge({"comparison": everything()["comparison"]}, "quick", ["sl_mlp"])
+    text = claims.shown(found)
+    assert list(text["Claim"])[:3] == ["S1", "S1", "S2"]
+    assert text["Published"].iloc[0] == "+7.2 % top-1, ImageNet"
+    assert "(n = 2)" in text["Ours"].iloc[0]
+    assert len(claims.shown(found, first=True)) == 7
+    assert claims.sentences(found).splitlines()[0].startswith("S1 ")
+    both = pd.concat([found, found.assign(scale="small")])
+    wide = claims.by_scale(both, first=True)
+    assert list(wide.columns) == ["Claim", "Statement", "Published", "Tested by", "quick", "small"]
 
 
 def test_probes_at_the_edge_or_not_converged_are_counted():
-    found = [rows("sl", seed, "one", "stage5", "linear_at_grid_edge", float(seed == 1)) for seed in range(3)]
-    found += [rows("sl", seed, "one", "stage5", "linear_converged", float(seed > 0)) for seed in range(3)]
-    text = claims.probe_notes(pd.DataFrame(found, columns=COLUMNS))
+    found = [row("sl", seed, "one", "linear_at_grid_edge", float(seed == 1)) for seed in range(3)]
+    found += [row("sl", seed, "one", "linear_converged", float(seed > 0)) for seed in range(3)]
+    text = claims.probe_notes(table(found))
     assert text == "of 3 linear probes 1 chose C at the edge of the grid and 1 stopped before they had converged"

@@ -28,7 +28,10 @@ def test_every_value_has_a_source(name):
         if "DIG" in set(frame["tag"]):
             assert (frame["error"] > 0).all(), table
     for claim, entry in content["claims"].items():
-        assert entry["statement"] and entry["evidence"], claim
+        assert entry["statement"] and entry["published"], claim
+        quoted = any(mark.isdigit() for mark in entry["published"])
+        assert not quoted or len(entry["source"]) > 10, claim  # a number has a source
+        assert entry["tests"] or entry["command"], claim
 
 
 def test_stagewise_values_of_sl_mlp():

@@ -1,66 +1,210 @@
-"""What the results say of SL-MLP's claims: the difference that tests each, its interval, and a verdict by rule."""
+"""What the results say of the papers' claims: each test's value, its interval, and a verdict by rule.
 
-from collections.abc import Sequence
+A test of a claim (``studylib/papers/*.yaml``) is an expression over the results table:
+
+``grid``
+    the grid of runs whose results it reads.
+``rows``
+    a pandas query that picks rows. Beside the table's columns it may use ``@upstream``, ``@unseen``, ``@domains``,
+    ``@stagewise``, ``@transfer`` (unseen and domains) and ``@hidden``, the data sets of the scale. Unless it says otherwise
+    the rows are those of held-out images, at the encoder's output (``layer``), at the end of training (``moment``: ``end``,
+    ``before`` for the snapshot before it, ``earlier``).
+``over``
+    what is averaged within a seed, by default the data sets; with ``log_odds`` the mean is that of log-odds.
+``columns``
+    what names a column for ``compare``, by default the variant; with two, their values with a blank between.
+``compare``
+    arithmetic over these columns, evaluated for each seed, so that differences are paired; ``{backbone}`` is the scale's.
+``correlate``
+    instead of ``compare``: a query for the accuracies whose mean log-odds are correlated with the values, over variants.
+``claimed``
+    what the paper says of the value: ``> 0``, ``< 0``, ``> -2`` (not worse by more than 2).
+
+The first test of a claim decides on it; the others are shown beside it.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import pandas as pd
 
 from studylib import papers
-from studylib.report.statistics import at_end, interval, over_datasets, paired_difference, select, verdict
-from studylib.report.tables import number
+from studylib.config import scale
+from studylib.errors import InputError
+from studylib.report import tables
+from studylib.report.statistics import interval, judged, log_odds, rank_correlation, refuse_mixture, select
+
+PAPERS = {"look": "LOOK", "sl_mlp": "SL-MLP", "trex": "t-ReX"}
+
+COLUMNS = ["paper", "claim", "statement", "published", "source", "test", "tested_by", "grid", "claimed"]
+COLUMNS += ["estimate", "low", "high", "n", "over", "scale", "verdict", "command"]
 
 
-def last_stage(frame: pd.DataFrame) -> pd.DataFrame:
-    """Linear accuracy after stage 5 less that after stage 4: a row per run and data set, measure ``last_stage_gain``."""
-    rows = select(frame, measure="linear_top1", layer=["stage4", "stage5"])
-    by = [name for name in rows if name not in ("layer", "value")]
-    wide = rows.pivot_table(index=by, columns="layer", values="value", dropna=False).reindex(columns=["stage4", "stage5"])
-    gains = (wide["stage5"] - wide["stage4"]).dropna().rename("value").reset_index()
-    return gains.assign(layer="stage5", measure="last_stage_gain").reindex(columns=list(frame.columns))
+def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str] = PAPERS) -> pd.DataFrame:
+    """A row for each test of the papers ``of`` whose grid is in ``results`` (grid -> results table), with `COLUMNS`.
 
+    ``estimate``, ``low`` and ``high`` are the value and its 95 % interval over ``n`` seeds (Student's t) or, for
+    correlations, variants (bootstrap). A test that finds no value is "not run", and ``command`` says what runs it.
 
-def sl_mlp(frame: pd.DataFrame, upstream: str, unseen: Sequence[str], stagewise: Sequence[str]) -> pd.DataFrame:
-    """A row for each test of a claim: statement, published evidence, SL, SL-MLP, their paired difference, verdict.
-
-    Values are those at the end of pre-training, of held-out images, at the encoder's output, averaged over data sets within
-    each seed. A claim whose measure is not in ``frame`` is "not run".
+    Raises:
+        InputError: a test picks several values for one run; see `statistics.refuse_mixture`.
     """
-    end = select(at_end(frame), split="test")
-    out = select(end, layer="stage5")
-    phi, redundancy = (select(out, measure=name) for name in ("phi", "redundancy"))
-    tests = [
-        ("S1", "linear top-1 on unseen classes (%)", select(out, measure="linear_top1", dataset=unseen), unseen, "higher"),
-        ("S1", "kNN top-1 on unseen classes (%)", select(out, measure="knn_top1", dataset=unseen), unseen, "higher"),
-        ("S4", "gain of the last stage, unseen classes (%)", last_stage(end), stagewise, "higher"),
-        ("S6", "φ, pre-training classes", select(phi, protocol="squared"), [upstream], "lower"),
-        ("S6", "φ, l2-normalised", select(phi, protocol="squared, l2-normalised"), [upstream], "lower"),
-        ("S7", "Π (k = 5), unseen classes", select(out, measure="mixtureness", protocol="k=5"), unseen, "higher"),
-        ("S8", "R, pre-training classes", redundancy, [upstream], "lower"),
-        ("S8", "R, unseen classes", redundancy, unseen, "lower"),
-    ]
-    claims, rows = papers.load("sl_mlp")["claims"], []
-    for claim, tested, values, datasets, direction in tests:
-        means = over_datasets(values, datasets, how="mean")
-        measure = means["measure"].iloc[0] if len(means) else ""
-        shown = {label: number(*interval(select(means, method=name)["value"]), measure) for name, label in METHODS.items()}
-        difference = paired_difference(means, measure, *METHODS)
-        rows.append(
-            {
-                "Claim": claim,
-                "Statement": claims[claim]["statement"],
-                "Published": claims[claim]["evidence"],
-                "Tested by": tested,
-            }
-            | shown
-            | {
-                "SL-MLP − SL": number(*difference, measure, signed=True),
-                "Claimed": direction,
-                "Verdict": verdict(*difference, direction),
-            }
+    content, rows = scale(scale_name), []
+    for paper in of:
+        for claim, entry in papers.load(paper)["claims"].items():
+            about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
+            about |= {"published": entry["published"], "source": entry.get("source", ""), "scale": scale_name}
+            for number, test in enumerate(entry["tests"], 1):
+                if test["grid"] in results:
+                    found = measure(test, prepared(results[test["grid"]]), content)
+                    verdict = judged(*found, test["claimed"])
+                    what = {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
+                    value = dict(zip(("estimate", "low", "high", "n"), found, strict=True))
+                    value |= {"over": "variants" if "correlate" in test else "seeds", "verdict": verdict}
+                    command = grid_command(test, scale_name) if verdict == "not run" else ""
+                    rows.append(about | what | value | {"command": command})
+            if not entry["tests"]:
+                rows.append(about | {"test": 1, "n": 0, "verdict": "not run", "command": entry["command"]})
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def grid_command(test: Mapping[str, Any], scale_name: str) -> str:
+    """What runs the grid of a test that has no results: with seeds, where the scale does not plan all that it compares."""
+    content, grid = scale(scale_name), test["grid"]
+    plan = content["seeds"].get("methods" if grid == "features" else grid, 0)
+    named = names_in(test.get("compare", "").format(**content))
+    planned = all(any(f"{name} ".startswith(f"{row} ") for row in plan) for name in named) if isinstance(plan, dict) else plan
+    return f"studylib grid {grid} --scale {scale_name}" + ("" if planned else " --seeds 3")
+
+
+def prepared(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with the column ``moment``: whether a row is of a variant's last epoch, of the snapshot before it, or earlier.
+
+    The upstream kNN accuracy that training reports at other epochs makes no snapshot.
+    """
+    frame = frame[~frame["measure"].str.startswith("monitor_")]
+    moments = {}
+    for variant, epochs in frame.groupby("variant")["epoch"]:
+        known = sorted(epochs.dropna().unique(), reverse=True)
+        moments |= {(variant, epoch): ("end", "before", "earlier")[min(i, 2)] for i, epoch in enumerate(known)}
+    keys = zip(frame["variant"], frame["epoch"], strict=True)
+    return frame.assign(moment=[moments.get(key, "end") for key in keys])
+
+
+def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Mapping[str, Any]) -> tuple[float, float, float, int]:
+    """(value, low, high, n) of a test on a `prepared` table."""
+    columns = test.get("columns", ["variant"])
+    over = test.get("over", ["dataset"])
+    values = averaged(picked(frame, test["rows"], content), columns, over, logarithmic=test.get("log_odds", False))
+    if "correlate" in test:
+        target = averaged(picked(frame, test["correlate"], content), columns, ["dataset"], logarithmic=True)
+        pairs = pd.concat([values.mean(), target.mean()], axis=1, join="inner")
+        return rank_correlation(*(pairs[name] for name in pairs))
+    mean, half, n = interval(arithmetic(test["compare"].format(**content), values))
+    return mean, mean - half, mean + half, n
+
+
+def picked(frame: pd.DataFrame, query: str, content: Mapping[str, Any]) -> pd.DataFrame:
+    """The rows that ``query`` picks, of held-out images at the encoder's output and the end of training if it names no other.
+
+    What a run cost, which has no layer, is of the training images.
+    """
+    names = {name: content[name] for name in ("upstream", "unseen", "domains", "stagewise")}
+    names |= {"transfer": [*content["unseen"], *content["domains"]], "hidden": content["modes"]["hidden"]}
+    wanted = [f"({query})", "(split != 'train' or layer == '')"]
+    wanted += [] if "layer" in query else ["layer in ('stage5', '')"]
+    wanted += [] if "moment" in query else ["moment == 'end'"]
+    return frame.query(" and ".join(wanted), local_dict=names)
+
+
+def averaged(frame: pd.DataFrame, columns: list[str], over: list[str], *, logarithmic: bool) -> pd.DataFrame:
+    """Seeds by ``columns``, each value the mean over ``over``; a run that lacks one of what the others have is missing."""
+    refuse_mixture(frame, [*columns, "seed", *over])
+    if logarithmic:
+        frame = frame.assign(value=log_odds(frame["value"]))
+    expected = len(frame[over].drop_duplicates())
+    if frame.empty:
+        return pd.DataFrame()
+    groups = frame.dropna(subset="value").groupby([*columns, "seed"])["value"]
+    means = groups.mean()[groups.size() == expected].reset_index()
+    names = means[columns].astype(str).agg(" ".join, axis=1)
+    return means.assign(column=names).pivot(index="seed", columns="column", values="value")
+
+
+def arithmetic(expression: str, values: pd.DataFrame) -> list[float]:
+    """``expression`` over the columns of ``values``, names with blanks or signs between backticks; a value for each row.
+
+    None where a column is missing.
+
+    Raises:
+        InputError: it is not arithmetic over names.
+    """
+    names = names_in(expression)
+    plain = NAME.sub(lambda found: names[found[1] or found[2]], expression)
+    if not set(plain) <= set("x0123456789 .+-*/()") or not names:
+        raise InputError("compare", expression, "write arithmetic over columns, such as `sl_mlp - sl`")
+    if not set(names) <= set(values.columns):
+        return []
+    return list(values[list(names)].rename(columns=names).eval(plain))
+
+
+NAME = re.compile(r"`([^`]+)`|([A-Za-z_]\w*)")
+
+
+def names_in(expression: str) -> dict[str, str]:
+    """The columns that ``expression`` names, each with a name that arithmetic can be written with."""
+    return {name: f"x{i}" for i, name in enumerate(dict.fromkeys(a or b for a, b in NAME.findall(expression)))}
+
+
+def shown(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
+    """`judge`'s table as text for readers; ``first``: only the test that decides on each claim."""
+    found = select(found, test=1) if first else found
+    return pd.DataFrame(
+        {
+            "Claim": row["claim"],
+            "Statement": row["statement"],
+            "Published": row["published"],
+            "Tested by": row["tested_by"] if isinstance(row["tested_by"], str) else "",
+            "Claimed": row["claimed"] if isinstance(row["claimed"], str) else "",
+            "Ours": value(row),
+            "Verdict": row["verdict"] + (f": {row['command']}" if row["command"] else ""),
+        }
+        for row in found.to_dict("records")
+    )
+
+
+def value(row: Mapping[str, Any]) -> str:
+    """``+1.2 ± 3.3 (n = 3)``, or for a correlation ``0.71 [0.20, 0.93] (n = 12)``; ``·`` for none."""
+    estimate, low, high, n = (row[name] for name in ("estimate", "low", "high", "n"))
+    if row["over"] == "variants" and not pd.isna(estimate):
+        bounds = "" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]"
+        return f"{estimate:.2f}{bounds} (n = {n})".replace("-", "−")
+    return tables.number(estimate, high - estimate, n, signed=not str(row["claimed"]).endswith(("1", "1.5")))
+
+
+def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
+    """`judge`'s tables of several scales, one below the other, as text with a column for each scale."""
+    found = select(found, test=1) if first else found
+    rows: dict[Any, dict[str, str]] = {}
+    for row in found.to_dict("records"):
+        key = (row["claim"], row["test"])
+        tested = f"{row['tested_by']} {row['claimed']}" if isinstance(row["tested_by"], str) else ""
+        rows.setdefault(
+            key,
+            {"Claim": row["claim"], "Statement": row["statement"], "Published": row["published"], "Tested by": tested},
         )
-    return pd.DataFrame(rows)
+        rows[key][row["scale"]] = row["verdict"] if row["verdict"] == "not run" else f"{value(row)} **{row['verdict']}**"
+    order = sorted(rows, key=lambda key: ("LST".index(key[0][0]), int(key[0][1:]), key[1]))
+    return pd.DataFrame([rows[key] for key in order]).fillna(tables.MISSING)
 
 
-METHODS = {"sl": "SL", "sl_mlp": "SL-MLP"}
+def sentences(found: pd.DataFrame) -> str:
+    """The verdicts in words, a line for each test."""
+    return "\n".join(
+        f"{row['claim']} {row['verdict']}: {row['statement']} ({row['tested_by']}: {value(row)}; claimed {row['claimed']})"
+        for row in found.to_dict("records")
+    )
 
 
 def probe_notes(frame: pd.DataFrame) -> str:
@@ -69,13 +213,4 @@ def probe_notes(frame: pd.DataFrame) -> str:
     return (
         f"of {len(edge)} linear probes {int(edge.sum())} chose C at the edge of the grid and "
         f"{int((converged == 0).sum())} stopped before they had converged"
-    )
-
-
-def sentences(reading: pd.DataFrame) -> str:
-    """The verdicts in words, a line for each test."""
-    return "\n".join(
-        f"{row['Claim']} {row['Verdict']}: {row['Statement']} ({row['Tested by']}: SL {row['SL']}, SL-MLP {row['SL-MLP']}, "
-        f"difference {row['SL-MLP − SL']})"
-        for row in reading.to_dict("records")
     )

@@ -94,22 +94,59 @@ def paired_difference(
     return interval(wide[b] - wide[a], level)
 
 
+def rank_correlation(x: Iterable[float], y: Iterable[float], *, resamples: int = 2000) -> tuple[float, float, float, int]:
+    """(ρ, low, high, n): Spearman's rank correlation of pairs, its 95 % percentile bootstrap interval over pairs, their number.
+
+    Pairs with a missing value (NaN) are left out. Fewer than 5 pairs have no interval; fewer than 3, or a constant side, no
+    correlation either (NaN). Resamples in which one side is constant are left out.
+    """
+    pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]).reshape(-1, 2)
+    n = len(pairs)
+    if n < 3 or (np.ptp(pairs, axis=0) == 0).any():
+        return math.nan, math.nan, math.nan, n
+    rho = float(stats.spearmanr(*pairs.T).statistic)
+    if n < 5:
+        return rho, math.nan, math.nan, n
+    drawn = pairs[np.random.default_rng(0).integers(n, size=(resamples, n))]
+    ranks = stats.rankdata(drawn, axis=1)
+    centred = ranks - ranks.mean(1, keepdims=True)
+    spread = np.sqrt((centred**2).sum(1)).prod(1)
+    found = (centred.prod(2).sum(1)[spread > 0] / spread[spread > 0]).clip(-1, 1)
+    low, high = np.quantile(found, [0.025, 0.975])
+    return rho, float(low), float(high), n
+
+
 def verdict(mean: float, half_width: float, n: int, direction: str) -> str:
-    """Verdict on the claim that a difference is ``higher`` (or ``lower``) than 0, by its interval.
+    """Verdict on the claim that a difference is ``higher`` (or ``lower``) than 0, by its interval; see `judged`."""
+    choose("direction", direction, ("higher", "lower"))
+    return judged(mean, mean - half_width, mean + half_width, n, "> 0" if direction == "higher" else "< 0")
+
+
+def judged(estimate: float, low: float, high: float, n: int, claimed: str) -> str:
+    """Verdict on the claim that a value lies on one side of a bound, ``"> 0"`` or ``"< 1.5"``, by its interval.
 
     | verdict | rule |
     |---|---|
-    | not run | no pair |
-    | inconclusive | fewer than two pairs, or the interval holds 0 |
-    | supported | the interval excludes 0 on the claimed side |
-    | contradicted | the interval excludes 0 on the other side |
+    | not run | no value |
+    | inconclusive | one value, which has no interval, or an interval that holds the bound |
+    | supported | the interval lies on the claimed side of the bound |
+    | contradicted | the interval lies on the other side |
+
+    Raises:
+        InputError: ``claimed`` is neither ``> x`` nor ``< x``.
     """
-    choose("direction", direction, ("higher", "lower"))
-    if n == 0 or math.isnan(mean):
+    sign, _, number = claimed.partition(" ")
+    try:
+        bound = float(number)
+    except ValueError:
+        bound = math.nan
+    if sign not in ("<", ">") or math.isnan(bound):
+        raise InputError("claimed", claimed, "write `> 0`, `< 1.5`, ...")
+    if n == 0 or math.isnan(estimate):
         return "not run"
-    if n < 2 or not abs(mean) > half_width:
+    if n < 2 or math.isnan(low) or low <= bound <= high:
         return "inconclusive"
-    return "supported" if (mean > 0) == (direction == "higher") else "contradicted"
+    return "supported" if (low > bound) == (sign == ">") else "contradicted"
 
 
 def log_odds(accuracy: Any) -> Any:
