@@ -115,14 +115,16 @@ def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None =
     for job in merged([*methods(scale_name, seeds, overrides), *trex_depth(scale_name, seeds, overrides)]):
         epochs = job.config.optimisation.epochs
         moments = [0] if job.variant == "sl" else []
-        if job.variant in SUPERVISED and job.config.seed == 0:
+        if job.variant in METHODS and job.config.seed == 0:
             moments = sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
-        measured = tuple(
+        measured = [
             Evaluation(dataset=name, epoch=epoch, measures="all", protocols=())
             for name in (content["upstream"], first)
             for epoch in (None, *moments)
-        )
-        jobs.append(replace(job, evaluations=job.evaluations + measured))
+        ]
+        probed = [Evaluation(dataset=first, epoch=epoch, measures="none") for epoch in (None, *moments)]
+        known = job.evaluations
+        jobs.append(replace(job, evaluations=(*known, *measured, *[one for one in probed if one not in known])))
     return jobs
 
 
@@ -275,11 +277,14 @@ NO_PROJECTOR = {"projector.hidden_layers": 0, "projector.out": 0}
 
 
 def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """Every method with its projector and without: claim S5. For SL, with is SL-MLP."""
+    """Every method with its projector and without, stage by stage: claim S5. For SL, with is SL-MLP."""
     rows: Rows = {"sl off": ("sl", {}), "sl on": ("sl_mlp", {})}
     for method in [method for method in METHODS if method not in ("sl", "sl_mlp")]:
         rows |= {f"{method} off": (method, NO_PROJECTOR), f"{method} on": (method, {})}
-    return ablation("with_and_without", scale_name, rows, seeds, overrides)
+    content = scale(scale_name)
+    staged = Evaluation(dataset=content["stagewise"][0], layers=STAGES, measures="none", protocols=(LinearPath(),))
+    plain = [Evaluation(dataset=name, measures="none") for name in content["unseen"] if name != staged.dataset]
+    return ablation("with_and_without", scale_name, rows, seeds, overrides, (staged, *plain))
 
 
 def backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -140,53 +141,82 @@ def default_workers() -> int:
 
 
 def _compute(jobs: list[Job], workers: int, show: str) -> None:
-    """Run every job in a process of its own, ``workers`` at a time."""
-    waiting, running, failed = list(jobs), {}, []
-    free = list(range(workers))
+    """Hand every job to one of ``workers`` processes, each of which carries out several, one after the other."""
+    waiting, failed = list(jobs), []
+    running: dict[int, tuple[Job, Path, int]] = {}
+    pool: dict[int, subprocess.Popen] = {}
     progress = Progress(jobs, show)
     with stop_requested() as stop:
         try:
             while waiting or running:
                 if stop.is_set():
                     raise SystemExit(RESUME_EXIT)
-                while waiting and free:
-                    slot, job = free.pop(0), waiting.pop(0)
-                    running[slot] = (job, *start(job, slot))
-                for slot, (job, process, log, offset) in list(running.items()):
-                    code = process.poll()
-                    running[slot] = (job, process, log, progress.follow(log, offset))
+                for slot in set(range(workers)) - set(running):
+                    if not waiting:
+                        break
+                    if slot not in pool:
+                        pool[slot] = start(slot)
+                    job = waiting.pop(0)
+                    running[slot] = (job, *hand(pool[slot], job))
+                for slot, (job, log, offset) in list(running.items()):
+                    code = answer(pool[slot])
+                    running[slot] = (job, log, progress.follow(log, offset))
                     if code is not None:
-                        free.append(slot)
                         del running[slot]
                         if code:
                             failed.append((job, code, last_line(log)))
+                        if pool[slot].poll() is not None:
+                            leave(pool.pop(slot))
                 time.sleep(0.1)
         finally:
-            for _, process, _, _ in running.values():
-                process.send_signal(signal.SIGTERM)
-            for _, process, _, _ in running.values():
-                process.wait()
+            for slot in running:
+                pool[slot].send_signal(signal.SIGTERM)
+            for process in pool.values():
+                leave(process)
             progress.close()
     if failed:
         job, code, said = failed[0]
         raise RunError(f"{len(failed)} of {len(jobs)} runs failed; {job.config.name} (exit code {code}): {said}")
 
 
-def start(job: Job, slot: int) -> tuple[subprocess.Popen, Path, int]:
-    """A worker process on GPU or core ``slot``; its output is appended to ``log.txt`` in the run's folder."""
-    folder = files.usable(Run(job.config).folder, "STUDYLIB_RUNS")
-    task = folder / "job.pickle"
-    files.write(task, lambda file: pickle.dump(job, file))
-    log = folder / "log.txt"
+def start(slot: int) -> subprocess.Popen:
+    """A worker process on GPU or core ``slot``."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(paths.REPOSITORY)}
     if torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = str(slot)
     else:
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    with log.open("ab") as out:
-        offset = out.tell()
-        command = [sys.executable, "-m", "studylib.worker", str(task)]
-        return subprocess.Popen(command, stdout=out, stderr=out, stdin=subprocess.DEVNULL, env=environment), log, offset
+    command = [sys.executable, "-m", "studylib.worker"]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
+    process = subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL, env=environment)
+    os.set_blocking(process.stdout.fileno(), False)
+    return process
+
+
+def hand(process: subprocess.Popen, job: Job) -> tuple[Path, int]:
+    """Hand ``job`` to a worker; the log that it writes to, and where in it its lines begin."""
+    folder = files.usable(Run(job.config).folder, "STUDYLIB_RUNS")
+    task, log = folder / "job.pickle", folder / "log.txt"
+    files.write(task, lambda file: pickle.dump(job, file))
+    offset = log.stat().st_size if log.exists() else 0
+    log.touch()
+    with suppress(BrokenPipeError):  # it was killed: its exit code tells
+        process.stdin.write(f"{task.absolute()}\n".encode())
+    return log, offset
+
+
+def answer(process: subprocess.Popen) -> int | None:
+    """Exit code of the job that a worker carries out, or that of a worker that died; None while it is at work."""
+    said = process.stdout.read()
+    return int(said) if said else process.poll()
+
+
+def leave(process: subprocess.Popen) -> None:
+    """Let a worker end."""
+    with suppress(BrokenPipeError):
+        process.stdin.close()
+    process.wait()
+    process.stdout.close()
 
 
 class Progress:

@@ -1,5 +1,10 @@
-"""One job in a process of its own: ``python -m studylib.worker job.pickle`` trains the run and evaluates it."""
+"""A worker process: trains and evaluates the jobs it is handed, one after the other.
 
+``python -m studylib.worker`` reads the file of a job from each line of stdin and answers on stdout with its exit code. What a
+job prints is appended to ``log.txt`` in its run's folder.
+"""
+
+import os
 import pickle
 import sys
 from pathlib import Path
@@ -11,11 +16,24 @@ from studylib.evaluate import evaluate
 from studylib.training import Run, train
 
 
-def main(file: str) -> int:
-    """Exit code: 0 done, 2 bad input, 1 failed, 75 stopped by SIGTERM with everything saved."""
-    job = pickle.loads(Path(file).read_bytes())
+def main() -> None:
+    """Carry out jobs until stdin ends. Leaves with 75 after SIGTERM, with everything saved, and with 1 on an unknown error."""
+    answers = os.fdopen(os.dup(1), "w")
     if not torch.cuda.is_available():
         torch.set_num_threads(1)
+    for line in sys.stdin:
+        file = Path(line.rstrip("\n"))
+        with (file.parent / "log.txt").open("ab") as log:
+            os.dup2(log.fileno(), 1)
+            os.dup2(log.fileno(), 2)
+        code = work(file)
+        sys.stdout.flush()
+        print(code, file=answers, flush=True)
+
+
+def work(file: Path) -> int:
+    """Exit code of the job in ``file``: 0 done, 2 bad input, 1 failed."""
+    job = pickle.loads(file.read_bytes())
     try:
         run = Run(job.config)
         train(run.config)
@@ -30,4 +48,4 @@ def main(file: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    main()

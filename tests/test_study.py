@@ -217,6 +217,32 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(runs):
     assert not bad.done
 
 
+def test_a_worker_that_is_killed_fails_its_job_alone(runs, monkeypatch):
+    first, second = (Run(resolve("smoke", "sl", seed, {"optimisation.epochs": 1})) for seed in (7, 8))
+    started = []
+    launch = study.start
+
+    def start(slot):
+        started.append(launch(slot))
+        if len(started) == 1:
+            started[0].kill()
+        return started[-1]
+
+    monkeypatch.setattr(study, "start", start)
+    with pytest.raises(RunError, match=rf"1 of 2 runs failed; {first.config.name} \(exit code -9\)"):
+        study.run([job(first), job(second)], workers=1, show="lines")
+    assert second.done and len(started) == 2
+
+
+def test_one_worker_carries_out_several_jobs(runs, monkeypatch):
+    started = []
+    launch = study.start
+    monkeypatch.setattr(study, "start", lambda slot: started.append(slot) or launch(slot))
+    several = [Run(resolve("smoke", "sl", seed, {"optimisation.epochs": 1})) for seed in (10, 11, 12)]
+    study.run([job(run) for run in several], workers=1, show="lines")
+    assert all(run.done for run in several) and started == [0]
+
+
 def test_sigterm_stops_the_workers_and_leaves_with_75(runs):
     code = (
         "from studylib import study; from studylib.config import resolve\n"

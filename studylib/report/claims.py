@@ -25,11 +25,12 @@ The first test of a claim decides on it; the others are shown beside it.
 
 import re
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from studylib import papers
+from studylib import files, papers
 from studylib.config import scale
 from studylib.errors import InputError
 from studylib.report import tables
@@ -168,7 +169,7 @@ def shown(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
             "Tested by": row["tested_by"] if isinstance(row["tested_by"], str) else "",
             "Claimed": row["claimed"] if isinstance(row["claimed"], str) else "",
             "Ours": value(row),
-            "Verdict": row["verdict"] + (f": {row['command']}" if row["command"] else ""),
+            "Verdict": row["verdict"] + (f": {row['command']}" if isinstance(row["command"], str) and row["command"] else ""),
         }
         for row in found.to_dict("records")
     )
@@ -181,6 +182,21 @@ def value(row: Mapping[str, Any]) -> str:
         bounds = "" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]"
         return f"{estimate:.2f}{bounds} (n = {n})".replace("-", "−")
     return tables.number(estimate, high - estimate, n, signed=not str(row["claimed"]).endswith(("1", "1.5")))
+
+
+def write(found: pd.DataFrame, folder: Path, lineage: Mapping[str, Any]) -> Path:
+    """Path of ``claims.csv``, `judge`'s table with all digits, from which that of all scales is made; its lineage beside it."""
+    target = Path(folder) / "claims.csv"
+    files.write_text(target, found.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    files.write_json(target.with_suffix(".json"), dict(lineage))
+    return target
+
+
+def read(folder: Path) -> pd.DataFrame:
+    """What `write` left in ``folder``/<scale>/07_claims, one scale below the other, the smallest study first."""
+    sources = [Path(folder) / name / "07_claims" / "claims.csv" for name in ("smoke", "quick", "small_cpu", "small", "paper")]
+    found = [pd.read_csv(source) for source in sources if source.exists()]
+    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
 
 
 def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:

@@ -16,11 +16,13 @@ def over_training(
     measures: Sequence[str] = ("phi",),
     layer: str = "stage5",
     log: bool = True,
+    label: str = "Epochs of pre-training",
 ) -> tuple[Figure, pd.DataFrame]:
     """(figure, plotted data) of ``measures`` after each epoch in ``frame``, one panel per measure and data set.
 
     Args:
         log: epochs on a logarithmic axis (linear below 1, so that the random start, epoch 0, is there).
+        label: of that axis, where ``epoch`` holds another clock than epochs.
 
     Raises:
         InputError: several values for a seed at an epoch, such as those of two protocols.
@@ -34,7 +36,7 @@ def over_training(
     panels = panels or [(measure, "") for measure in measures]
     figure = style.canvas(1 if len(panels) == 1 else 2, 2.3 if len(panels) <= 3 else 4.1)
     for axes, (measure, name) in zip(style.grid(figure, len(panels), 3 if len(panels) != 4 else 2), panels, strict=True):
-        _draw(axes, table[(table["measure"] == measure) & (table["dataset"] == name)], log)
+        _draw(axes, table[(table["measure"] == measure) & (table["dataset"] == name)], log, label)
         axes.set_title(style.dataset_label(name))
         axes.set_ylabel(style.measure_label(measure))
     style.legend(figure, table["method"], line=True)
@@ -42,12 +44,12 @@ def over_training(
     return figure, table.assign(layer=layer)
 
 
-def _draw(axes: Axes, table: pd.DataFrame, log: bool) -> None:
+def _draw(axes: Axes, table: pd.DataFrame, log: bool, label: str) -> None:
     for method, part in style.by_method(table):
         drawn, half = style.look(method), part["half_width"]
         axes.fill_between(part["epoch"], part["mean"] - half, part["mean"] + half, color=drawn.colour, alpha=0.18, linewidth=0)
         axes.plot(part["epoch"], part["mean"], color=drawn.colour, marker=drawn.marker, markersize=3.4)
-    axes.set_xlabel("Epochs of pre-training")
+    axes.set_xlabel(label)
     if table.empty:
         style.absent(axes)
         axes.set_xticks([])
