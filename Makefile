@@ -12,7 +12,7 @@ SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(shell $(name) -c '$(SUPPORTED)' 2>/dev/null && echo $(name))) python3)
 
 help:
-	@echo "make reproduce   run every notebook at scale quick; results in runs/index.html   (ARGS='--scale small --publish')"
+	@echo "make reproduce   run every notebook at scale quick: runs/report/index.html       (ARGS='--scale small --publish')"
 	@echo "make test        check the style and run the tests                               (ARGS='tests/test_cli.py')"
 	@echo "make install     set up the environment only"
 	@echo "make lock        write the versions of this environment to requirements.lock"

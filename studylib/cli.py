@@ -74,7 +74,7 @@ def studylib() -> None:
 
     \b
     Examples:
-      studylib reproduce                      every notebook at scale quick, then runs/index.html
+      studylib reproduce                      every notebook at scale quick, then runs/report/index.html
       studylib plan --scale small             what is missing and what it costs
       studylib pretrain --method sl --seed 1  one run
     """
@@ -255,9 +255,12 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
 @scale_option(default="quick", show_default=True)
 @click.option("--only", metavar="NAME", multiple=True, help="Only this notebook; repeatable.")
 @click.option("--publish", is_flag=True, help="Copy the figures of the notebooks that succeeded into figures/.")
+@click.option("--force", is_flag=True, help="Execute notebooks that are unchanged as well.")
 @click.argument("more", metavar="[NAME]...", nargs=-1)
-def reproduce(scale: str, only: tuple[str, ...], publish: bool, more: tuple[str, ...]) -> int:
-    """Run every notebook, or those named, and write runs/index.html.
+def reproduce(scale: str, only: tuple[str, ...], publish: bool, force: bool, more: tuple[str, ...]) -> int:
+    """Run every notebook, or those named, and write runs/report/index.html.
+
+    A notebook that succeeded is not executed again until it, the package, its data or what it made changes.
 
     \b
     Examples:
@@ -268,7 +271,7 @@ def reproduce(scale: str, only: tuple[str, ...], publish: bool, more: tuple[str,
         raise InputError("notebook", more[0], f"write --only {more[0]}")
     from studylib.reproduce import reproduce as reproduce_all
 
-    return reproduce_all(scale, [*only, *more], publish)
+    return reproduce_all(scale, [*only, *more], publish, force)
 
 
 @studylib.command()

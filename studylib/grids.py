@@ -108,21 +108,22 @@ def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = 
 
 
 def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """The runs of `methods` and of `trex_depth`, their features by the whole measure suite, at the end and along training."""
+    """The runs of `methods` and of `trex_depth`, their features by the whole measure suite, at the end and, of the papers' own
+    methods with seed 0, along training; of every method with seed 0 the first unseen set is probed along training."""
     content = scale(scale_name)
     first = content["unseen"][0]
     jobs = []
     for job in merged([*methods(scale_name, seeds, overrides), *trex_depth(scale_name, seeds, overrides)]):
         epochs = job.config.optimisation.epochs
-        moments = [0] if job.variant == "sl" else []
-        if job.variant in METHODS and job.config.seed == 0:
-            moments = sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
-        measured = [
-            Evaluation(dataset=name, epoch=epoch, measures="all", protocols=())
-            for name in (content["upstream"], first)
-            for epoch in (None, *moments)
+        start = [0] if job.variant == "sl" else []  # random weights
+        snapshots = sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs}) if job.config.seed == 0 else start
+        moments = snapshots if job.variant in SUPERVISED else start
+        asked = [(content["upstream"], epoch) for epoch in (None, *moments)] + [(first, epoch) for epoch in (None, *start)]
+        measured = [Evaluation(dataset=name, epoch=epoch, measures="all", protocols=()) for name, epoch in asked]
+        probed = [
+            Evaluation(dataset=first, epoch=epoch, measures="none")
+            for epoch in (None, *(snapshots if job.variant in METHODS else start))
         ]
-        probed = [Evaluation(dataset=first, epoch=epoch, measures="none") for epoch in (None, *moments)]
         known = job.evaluations
         jobs.append(replace(job, evaluations=(*known, *measured, *[one for one in probed if one not in known])))
     return jobs
@@ -149,21 +150,21 @@ def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = No
 
 
 def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """The papers' methods and random weights on the scale's suite, by the whole measure suite and every protocol.
+    """The papers' methods and random weights on the scale's suite, by every protocol.
 
     t-ReX's protocol for large sets and CoG's few-shot probe are carried out on CoG-like levels, that for small sets on the
-    others, as t-ReX does; episodes where five classes have 20 images. Sets of the suite that are missing are left out
-    (`studylib.suites.missing`).
+    others, as t-ReX does; where the scale says ``trials: false`` not that, as 30 fits of scikit-learn take minutes a set.
+    Episodes where five classes have 20 images. Sets of the suite that are missing are left out (`studylib.suites.missing`).
     """
     content = scale(scale_name)
     names = suites.suite(content["suite"])
     lacking = suites.missing(names)
     evaluations = ()
     for name in [name for name in names if name not in lacking]:
-        chosen = EVERYWHERE + (FOR_LARGE if suites.large(name) else FOR_SMALL)
+        chosen = EVERYWHERE + (FOR_LARGE if suites.large(name) else FOR_SMALL if content["trials"] else ())
         if few_shot.applies(load(name).labels, Episodes()):
             chosen += (Episodes(),)
-        evaluations += (Evaluation(dataset=name, measures="all", protocols=chosen),)
+        evaluations += (Evaluation(dataset=name, measures="none", protocols=chosen),)
     return scored("protocols", scale_name, SUPERVISED, evaluations, seeds, overrides)
 
 
@@ -322,7 +323,10 @@ def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | No
     """
     one_crop = {"multi_crop.local_crops": 0, "multi_crop.local_size": 0}
     trex = resolve(scale_name, "trex")
-    local = {f"multi_crop.{name}": getattr(trex.multi_crop, name) for name in ("local_crops", "local_size", "local_scale")}
+    local = {
+        f"multi_crop.{name}": getattr(trex.multi_crop, name)
+        for name in ("local_crops", "local_size", "local_scale", "local_blur")
+    }
     rows = {
         "base": ("trex_plain", NO_PROJECTOR | one_crop),
         "+ multi-crop": ("trex_plain", NO_PROJECTOR),

@@ -41,8 +41,8 @@ def all_measures(images: ImageSet, seen: Features, pre: Features | None, layer: 
     """Rows (protocol, measure, value) of the whole suite.
 
     Of the data set itself: those of `paper_measures`, intra-class distance, class separation, NC1, effective rank, coding
-    length, sparsity; modes inside classes for every hidden label of the set. Against the pre-training set: Π, Fréchet
-    distance and squared MMD.
+    length, sparsity; of held-out images the modes inside classes for every hidden label of the set. Against the pre-training
+    set: Π, Fréchet distance and squared MMD.
     """
     yield from paper_measures(images, seen, pre, layer, split)
     features, labels = _part(seen, layer, split)
@@ -58,8 +58,8 @@ def all_measures(images: ImageSet, seen: Features, pre: Features | None, layer: 
     for hidden, (values, _) in images.hidden.items():
         own = values[rows]
         known = own >= 0  # an image may have no such label
-        if all(len(own[known & (labels == label)].unique()) < 2 for label in labels.unique()):
-            continue  # the label does not divide any class
+        if split == "train" or all(len(own[known & (labels == label)].unique()) < 2 for label in labels.unique()):
+            continue  # the label does not divide any class; of the training images k-means would take longest
         kept, classes = features[known], labels[known].unique(return_inverse=True)[1]
         found = measures.find_modes(kept, classes, own[known])
         for name in ("nmi", "ari", "silhouette"):

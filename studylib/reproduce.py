@@ -1,143 +1,203 @@
-"""The main job: every notebook at a scale, an index of what came out, and on request the figures for the repository.
+"""The main job: every notebook at a scale, a report of what came out, and on request the figures for the repository.
 
-Nothing is remembered here between two calls: a notebook finds the runs and features that exist, so that a second call
-after a kill or a failure goes on where the first one stopped.
+A notebook finds the runs and features that exist, so that a second call after a kill or a failure goes on where the first
+one stopped; one that would only do the same again is not executed.
 """
 
-import html
-import json
+import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
-from studylib import files, launch, paths
+from tqdm import tqdm
+
+from studylib import files, gallery, launch, page, paths
 from studylib.errors import InputError, choose
-
-STYLE = """<style>
-:root { color-scheme: light dark; --line: #d0d7de; --faint: #59636e; --good: #1a7f37; --bad: #cf222e }
-@media (prefers-color-scheme: dark) { :root { --line: #3d444d; --faint: #9198a1; --good: #3fb950; --bad: #f85149 } }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem }
-table { border-collapse: collapse; width: 100% }
-th, td { text-align: left; padding: .35rem .8rem .35rem 0; border-bottom: 1px solid var(--line) }
-th, small, figcaption { color: var(--faint) }
-.done { color: var(--good) } .failed { color: var(--bad) }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1rem }
-figure { margin: 0; border: 1px solid var(--line); border-radius: 6px; padding: .6rem }
-img { width: 100%; background: white; border-radius: 3px }
-</style>"""
+from studylib.unchanged import digest, listing, made, unchanged
 
 
-def reproduce(scale: str = "quick", only: Iterable[str] = (), publish: bool = False) -> int:
+def reproduce(scale: str = "quick", only: Iterable[str] = (), publish: bool = False, force: bool = False) -> int:
     """Exit code of all notebooks that take a ``scale``, or of ``only`` some: 0, or that of the first which failed.
 
-    A failed notebook does not keep the others from running; one that was stopped (75) does. Executed copies go to
-    ``runs/notebooks/<scale>``, the overview to ``runs/index.html``.
+    A failed notebook does not keep the others from running; one that was stopped (75) does. One is not executed again if
+    it succeeded, nothing it depends on changed and all it made is still there. Executed copies go to
+    ``runs/notebooks/<scale>``, the overview to ``runs/report/index.html``.
 
     Args:
         only: names of notebooks, with or without ``.ipynb``.
         publish: copy the figures of the notebooks that succeeded into the repository's ``figures``.
+        force: execute what is unchanged as well.
 
     Raises:
         InputError: unknown scale or notebook, unwritable runs folder; before anything runs.
     """
     launch.check_scale(scale)
     files.usable(paths.runs(), "STUDYLIB_RUNS")
-    chosen = select(only)
-    folder = paths.runs() / "notebooks" / scale
+    known = {file.stem: title(file) for file in select()}
+    chosen = [Execution(notebook, scale) for notebook in select(only)]
+    due = {task.name: force or not task.unchanged() for task in chosen}
+    if page.CLAIMS in due:
+        due[page.CLAIMS] |= any(due.values())
     failed, succeeded = 0, []
-    for number, notebook in enumerate(chosen, 1):
-        head = f"[{number}/{len(chosen)}] {notebook.stem} at {scale} ..."
-        print(head, flush=True)
-        started = time.monotonic()
-        code = launch.execute(notebook, {"scale": scale}, folder / notebook.name)
-        seconds = time.monotonic() - started
-        outcome = "done in" if code == 0 else f"{state(code)} (exit code {code}) after"
-        print(f"{head} {outcome} {seconds:.0f} s", flush=True)
-        report = {"code": code, "seconds": round(seconds, 1), "finished": time.strftime("%Y-%m-%d %H:%M")}
-        files.write_json(folder / f"{notebook.stem}.json", report)
-        export(folder / notebook.name)
-        write_index()
-        if code == launch.RESUME_EXIT:
-            return code
-        failed = failed or code
-        succeeded += [notebook.stem] if code == 0 else []
+    with Overall(scale, list(due), {task.name: task.seconds() for task in chosen if due[task.name]}) as overall:
+        for task in chosen:
+            if due[task.name]:
+                overall.begin(task.name)
+                code, seconds = task.execute()
+                page.write(known)
+                outcome = "done in" if code == 0 else f"{page.state(code)} (exit code {code}) after"
+                overall.end(task.name, f"{outcome} {seconds:.0f} s")
+            else:
+                code = 0
+                overall.end(task.name, "unchanged")
+            if code == launch.RESUME_EXIT:
+                return code
+            failed = failed or code
+            succeeded += [task.name] if code == 0 else []
     if publish:
+        from studylib.report import claims
+
         copied = publish_figures(scale, succeeded)
-        print(f"published {len(copied)} new or changed files to {paths.PUBLISHED_FIGURES}")
-    print(f"overview: {paths.runs() / 'index.html'}")
+        claims.publish(paths.PUBLISHED_FIGURES, paths.REPOSITORY / "README.md")
+        print(f"published {len(copied)} new or changed files to {paths.PUBLISHED_FIGURES}; gallery: {gallery.write()}")
+    print(f"report: {page.write(known)}")
     return failed
 
 
+class Execution:
+    """A notebook at a scale: what its last execution said, and the next."""
+
+    def __init__(self, notebook: Path, scale: str):
+        self.notebook, self.name, self.given = notebook, notebook.stem, {"scale": scale}
+        self.executed = paths.runs() / "notebooks" / scale / notebook.name
+        self.file = self.executed.with_suffix(".json")
+        self.figures = paths.figures() / scale / notebook.stem
+
+    def report(self) -> dict[str, Any]:
+        """What is known of the last execution; nothing if there was none."""
+        return gallery.read_json(self.file) if self.file.exists() else {}
+
+    def seconds(self) -> float | None:
+        """What the last execution took, if it succeeded."""
+        return self.report()["seconds"] if self.report().get("code") == 0 else None
+
+    def digest(self) -> str:
+        """Of what it depends on; the claims are judged from all runs that there are."""
+        return digest(self.notebook, self.given, reads_runs=self.name == page.CLAIMS)
+
+    def unchanged(self) -> bool:
+        """Whether another execution would do the same again."""
+        return unchanged(self.report(), self.digest(), self.executed, self.figures)
+
+    def execute(self) -> tuple[int, float]:
+        """(exit code, seconds); the executed copy also becomes HTML."""
+        now, before, started = self.digest(), listing(self.figures), time.monotonic()
+        code = launch.execute(self.notebook, self.given, self.executed)
+        seconds = round(time.monotonic() - started, 1)
+        report = {"code": code, "seconds": seconds, "finished": time.strftime("%Y-%m-%d %H:%M")}
+        export(self.executed)
+        files.write_json(self.file, report | {"digest": now} | made(self.figures, before))
+        return code, seconds
+
+
+class Overall:
+    """How far all notebooks are: a line after each, and for a person a bar on stderr.
+
+    Args:
+        names: of all notebooks, in their order.
+        expected: seconds of each that is to be executed, None for unknown.
+    """
+
+    def __init__(self, scale: str, names: list[str], expected: Mapping[str, float | None]):
+        self.scale, self.names, self.left = scale, names, dict(expected)
+        timed = [seconds for seconds in expected.values() if seconds is not None]
+        mean = sum(timed) / len(timed) if timed else 1.0
+        self.weight = {name: max(mean if seconds is None else seconds, 0.1) for name, seconds in expected.items()}
+        known = f"{len(names)} notebook{'s' * (len(names) != 1)}, {len(names) - len(expected)} unchanged"
+        self.say(f"{scale}: {known}, {len(expected)} to execute{self.ahead()}")
+        form = "{desc} |{bar}| {percentage:.0f} %"
+        self.bar = tqdm(total=sum(self.weight.values()), disable=None if expected else True, bar_format=form, desc=scale)
+
+    def __enter__(self) -> "Overall":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.close()
+
+    def head(self, name: str) -> str:
+        return f"[{self.names.index(name) + 1}/{len(self.names)}] {name}"
+
+    def begin(self, name: str) -> None:
+        """Say that a notebook starts."""
+        self.bar.set_description_str(f"{self.head(name)}{self.ahead()}")
+        self.say(f"{self.head(name)} at {self.scale} ...")
+
+    def end(self, name: str, outcome: str) -> None:
+        """Say how a notebook ended and, if it was executed, what is left."""
+        line = f"{self.head(name)} at {self.scale} ... {outcome}"
+        if name in self.left:
+            del self.left[name]
+            self.bar.update(self.weight[name])
+            share = 1 - sum(self.weight[name] for name in self.left) / sum(self.weight.values())
+            line += f"; {100 * share:.0f} % of all{self.ahead()}"
+            self.bar.set_description_str(f"{self.head(name)}{self.ahead()}")
+        self.say(line)
+
+    def ahead(self) -> str:
+        """The time left, estimated from how long each notebook took when it was last executed."""
+        timed = sum(seconds for seconds in self.left.values() if seconds)
+        if None not in self.left.values():
+            return f", about {duration(timed)} left" if self.left else ""
+        return f", at least {duration(timed)} left" if timed else ", time left unknown"
+
+    @staticmethod
+    def say(line: str) -> None:
+        """Print a line above the bar."""
+        with tqdm.external_write_mode(file=sys.stdout):
+            print(line, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """``40 s``, ``5 min`` or ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def select(only: Iterable[str] = ()) -> list[Path]:
-    """The notebooks that declare a ``scale``, sorted; those named by ``only`` if it names any.
+    """The notebooks that show the study at a ``scale``, sorted, the claims last; those named by ``only`` if it names any.
+
+    One that takes a ``method`` trains a single run and is not among them.
 
     Raises:
         InputError: unknown name, or there is no such notebook at all.
     """
-    known = {file.stem: file for file in sorted(paths.NOTEBOOKS.glob("*.ipynb")) if "scale" in launch.declared(file)}
+    known = {}
+    for file in sorted(paths.NOTEBOOKS.glob("*.ipynb"), key=lambda file: (file.stem == page.CLAIMS, file.name)):
+        parameters = launch.declared(file)
+        if "scale" in parameters and "method" not in parameters:
+            known[file.stem] = file
     if not known:
         raise InputError("notebooks", str(paths.NOTEBOOKS), "holds no notebook with a parameter `scale`")
     named = {choose("notebook", Path(name).name.removesuffix(".ipynb"), known) for name in only}
     return [file for name, file in known.items() if name in named or not named]
 
 
-def state(code: int) -> str:
-    """One word for an exit code."""
-    return {0: "done", launch.RESUME_EXIT: "stopped"}.get(code, "failed")
+def title(notebook: Path) -> str:
+    """The first heading of a notebook, empty if it has none."""
+    text = ["".join(cell["source"]) for cell in launch.read(notebook)["cells"] if cell["cell_type"] == "markdown"]
+    lines = "\n".join(text).splitlines()
+    return next((line.removeprefix("# ") for line in lines if line.startswith("# ")), "")
 
 
 def export(executed: Path) -> None:
     """Write the executed notebook as HTML beside it."""
     from nbconvert import HTMLExporter
 
-    page, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
-    files.write_text(executed.with_suffix(".html"), page)
-
-
-def write_index() -> None:
-    """Write ``runs/index.html``: the state of every notebook and every figure, by scale, from what is on the disk."""
-    root = paths.runs()
-    folders = {folder.name for parent in ("notebooks", "figures") for folder in (root / parent).glob("*") if folder.is_dir()}
-    sections = "".join(_section(root, scale) for scale in sorted(folders))
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>studylib</title>{STYLE}'
-    page = f'<!doctype html>\n<html lang="en"><head>{head}</head>\n<body><h1>studylib</h1>{sections}</body></html>\n'
-    files.write_text(root / "index.html", page)
-
-
-def _section(root: Path, scale: str) -> str:
-    """The part of the index about one scale."""
-    rows = [_row(root, scale, notebook.stem) for notebook in select()]
-    header = "<tr><th>notebook</th><th>state</th><th>seconds</th><th>finished</th></tr>"
-    figures = "".join(_figure(root, file) for file in sorted((root / "figures" / scale).rglob("*.png")))
-    gallery = f'<div class="figures">{figures}</div>' if figures else "<p><small>no figures yet</small></p>"
-    return f"\n<h2>{html.escape(scale)}</h2>\n<table>{header}{''.join(rows)}</table>\n<h3>Figures</h3>\n{gallery}"
-
-
-def _row(root: Path, scale: str, name: str) -> str:
-    """A notebook at a scale: its state, or the command that runs it."""
-    file = root / "notebooks" / scale / f"{name}.json"
-    if not file.exists():
-        command = f"studylib reproduce --scale {scale} --only {name}"
-        return f"\n<tr><td>{name}</td><td>not run</td><td>·</td><td><code>{html.escape(command)}</code></td></tr>"
-    report = json.loads(file.read_text())
-    word = state(report["code"])
-    shown = f'<td><a href="{_link(root, file.with_suffix(".html"))}">{name}</a></td><td class="{word}">{word}</td>'
-    return f"\n<tr>{shown}<td>{report['seconds']:.0f}</td><td>{report['finished']}</td></tr>"
-
-
-def _figure(root: Path, picture: Path) -> str:
-    """A thumbnail with links to the other forms of the same figure."""
-    forms = [file for kind in ("pdf", "csv", "json") if (file := picture.with_suffix(f".{kind}")).exists()]
-    links = " · ".join(f'<a href="{_link(root, file)}">{file.suffix[1:]}</a>' for file in forms)
-    name = html.escape(f"{picture.parent.name} / {picture.stem}")
-    image = f'<a href="{_link(root, picture)}"><img src="{_link(root, picture)}" alt="{name}" loading="lazy"></a>'
-    return f"\n<figure>{image}<figcaption>{name} <small>{links}</small></figcaption></figure>"
-
-
-def _link(root: Path, file: Path) -> str:
-    return quote(file.relative_to(root).as_posix())
+    content, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
+    files.write_text(executed.with_suffix(".html"), content)
 
 
 def publish_figures(scale: str, notebooks: Iterable[str]) -> list[Path]:
@@ -145,10 +205,10 @@ def publish_figures(scale: str, notebooks: Iterable[str]) -> list[Path]:
 
     Which notebook made a figure is what the ``notebook`` of its lineage, ``<name>.json``, says; a figure without one stays.
     """
-    made, source = set(notebooks), paths.figures()
+    wanted, source = set(notebooks), paths.figures()
     copied = []
     for lineage in sorted((source / scale).rglob("*.json")):
-        if _maker(lineage) not in made:
+        if _maker(lineage) not in wanted:
             continue
         for file in sorted(file for file in lineage.parent.iterdir() if file.stem == lineage.stem and file.is_file()):
             target, content = paths.PUBLISHED_FIGURES / file.relative_to(source), file.read_bytes()
@@ -164,6 +224,5 @@ def _copy(target: Path, content: bytes) -> None:
 
 def _maker(lineage: Path) -> str | None:
     """Name of the notebook in a figure's lineage."""
-    found: Any = json.loads(lineage.read_text())
-    notebook = found.get("notebook") if isinstance(found, dict) else None
+    notebook = gallery.read_json(lineage).get("notebook")
     return Path(notebook).name.removesuffix(".ipynb") if notebook else None

@@ -274,6 +274,26 @@ def test_tables_for_readers():
     assert list(wide.columns) == ["Claim", "Statement", "Published", "Tested by", "quick", "small"]
 
 
+def test_published_claims_of_all_scales_stand_in_one_table_and_in_the_readme(tmp_path):
+    for name in ("small", "quick"):
+        found = claims.judge({"comparison": everything(name)["comparison"]}, name, ["sl_mlp"])
+        claims.write(found, tmp_path / name / "07_claims", {"runs": []})
+    readme = tmp_path / "README.md"
+    readme.write_text(f"# before\n{claims.BEGIN}old\n{claims.END}after\n")
+    claims.publish(tmp_path, readme)
+    first = readme.read_text()
+    assert first.startswith("# before\n") and first.endswith("after\n") and "old\n" not in first
+    assert "| S1 " in first and "quick" in first.splitlines()[3] and first.count("| S1 ") == 1
+    assert (tmp_path / "claims.md").read_text().count("| S1 ") == 2
+    both = pd.read_csv(tmp_path / "claims.csv")
+    assert list(dict.fromkeys(both.scale)) == ["quick", "small"] and list(both.columns) == claims.COLUMNS
+    claims.publish(tmp_path, readme)
+    assert readme.read_text() == first
+    (tmp_path / "empty").mkdir()
+    claims.publish(tmp_path / "empty", readme)
+    assert readme.read_text() == first
+
+
 def test_probes_at_the_edge_or_not_converged_are_counted():
     found = [row("sl", seed, "one", "linear_at_grid_edge", float(seed == 1)) for seed in range(3)]
     found += [row("sl", seed, "one", "linear_converged", float(seed > 0)) for seed in range(3)]

@@ -65,13 +65,21 @@ def test_methods_are_all_and_random_weights_are_asked_of_sl():
     assert len({(job.config.optimisation, job.config.encoder, job.config.data) for job in jobs}) == 1  # one recipe
 
 
-def test_features_are_measured_at_the_end_and_along_training_once():
+def test_features_are_measured_at_the_end_and_along_training():
+    content = scale("quick")
     for job in grids.features("quick"):
-        measured = [evaluation for evaluation in job.evaluations if evaluation.measures == "all"]
-        moments = {evaluation.epoch for evaluation in measured}
-        assert None in moments
-        along = job.config.seed == 0 and job.variant in grids.SUPERVISED
-        assert moments - {None} == ({0, 1, 2, 4, 8} if along else {0} if job.variant == "sl" else set())
+        assert len(set(job.evaluations)) == len(job.evaluations)
+        start = {0} if job.variant == "sl" else set()
+        along = {0, 1, 2, 4, 8} if job.config.seed == 0 else start
+        found = {
+            (kind, name): {e.epoch for e in job.evaluations if e.dataset == name and bool(e.protocols) == (kind == "probed")}
+            for kind in ("measured", "probed")
+            for name in (content["upstream"], content["unseen"][0])
+        }
+        own = along if job.variant in grids.SUPERVISED else start
+        assert found["measured", content["upstream"]] >= {None} | own
+        assert found["measured", content["unseen"][0]] == {None} | start
+        assert found["probed", content["unseen"][0]] == {None} | (along if job.variant in METHODS else start)
 
 
 def test_what_the_grids_vary():

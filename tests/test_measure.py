@@ -57,13 +57,15 @@ def test_rows_are_what_the_functions_give(run, monkeypatch):
 def test_modes_are_scored_against_every_hidden_label(run, monkeypatch):
     monkeypatch.setenv("STUDYLIB_RUNS", str(run.folder.parent))
     images = load("glyphs/few")
-    rows = suite_of(run, "glyphs/few", layer="stage3", split="train")
+    rows = suite_of(run, "glyphs/few", layer="stage3", split="test")
     assert {row["layer"] for row in rows} == {"stage3"}
     hidden = [row["protocol"].split(" of ")[1] for row in rows if row["measure"] == "modes_nmi"]
     assert hidden == list(images.hidden)
     assert not [row for row in rows if row["measure"] == "mixtureness"]  # the pre-training set itself
-    values, labels = features.extract(run, images).part("stage3", "train")
+    values, labels = features.extract(run, images).part("stage3", "test")
     name = hidden[0]
-    expected = measures.find_modes(values, labels, images.hidden[name][0][images.split == 0])
+    expected = measures.find_modes(values, labels, images.hidden[name][0][images.split == 1])
     found = [row["value"] for row in rows if row["measure"] == "modes_ari" and row["protocol"].endswith(name)]
     assert found == pytest.approx([expected.ari])
+    train = suite_of(run, "glyphs/few", layer="stage3", split="train")
+    assert not [row for row in train if row["measure"].startswith("modes")]  # of held-out images only

@@ -1,11 +1,15 @@
-"""The main job: goes on after a failure, stops when stopped, lists what is there, publishes only what succeeded."""
+"""The main job: goes on after a failure, stops when stopped, does nothing twice, publishes only what succeeded."""
 
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
 from test_launch import write_notebook
 
-from studylib import launch, paths, reproduce
+from studylib import gallery, launch, paths, reproduce, unchanged
 from studylib.errors import InputError
 
 SCALE = 'scale: str = "quick"  # size of the study'
@@ -13,26 +17,34 @@ SCALE = 'scale: str = "quick"  # size of the study'
 
 @pytest.fixture
 def house(tmp_path, monkeypatch):
-    """Folders of its own with three notebooks, one of them without a scale, executed by copying."""
+    """Folders of its own with three notebooks, one of them for single runs, and a package of one file."""
     monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setenv("STUDYLIB_DATA", str(tmp_path / "packed"))
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(paths, "PUBLISHED_FIGURES", tmp_path / "published")
-    paths.NOTEBOOKS.mkdir()
+    monkeypatch.setattr(unchanged, "PACKAGE", tmp_path / "package")
+    for folder in ("notebooks", "package", "packed", "published"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "package" / "model.py").write_text("width = 1")
     for name in ("00_one", "01_two"):
         write_notebook(paths.NOTEBOOKS / f"{name}.ipynb", "print(1)", parameters=SCALE)
-    write_notebook(paths.NOTEBOOKS / "pretrain.ipynb", "print(1)", parameters="method: str = 'sl'  # which")
+    write_notebook(paths.NOTEBOOKS / "pretrain.ipynb", "print(1)", parameters=f"{SCALE}\nmethod: str = 'sl'  # which")
     return tmp_path
 
 
 @pytest.fixture
 def codes(monkeypatch):
-    """Exit codes by notebook; the launcher is replaced by one that copies and returns them."""
+    """Exit codes by notebook; the launcher is replaced by one that makes a figure from a run, copies and returns them."""
     given: dict[str, int] = {}
     called: list[str] = []
 
     def execute(notebook, parameters, output):
         called.append(notebook.stem)
         assert parameters == {"scale": "smoke"}
+        run = paths.runs() / f"sl-{notebook.stem}"
+        run.mkdir(parents=True, exist_ok=True)
+        (run / "DONE").touch()
+        figure("phi", notebook.stem, folder=notebook.stem, runs=[run.name, "file:resnet50.pth"])
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_bytes(notebook.read_bytes())
         return given.get(notebook.stem, 0)
@@ -42,21 +54,32 @@ def codes(monkeypatch):
     return given
 
 
-def figure(name: str, notebook: str | None, pixels: bytes = b"png") -> None:
+def figure(name: str, notebook: str | None, pixels: bytes = b"png", folder: str = "sl_mlp", runs: list[str] = ()) -> None:
     """A figure with lineage among the runs."""
-    folder = paths.figures() / "smoke" / "sl_mlp"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{name}.png").write_bytes(pixels)
-    (folder / f"{name}.json").write_text(json.dumps({"notebook": notebook} if notebook else {}))
+    place = paths.figures() / "smoke" / folder
+    place.mkdir(parents=True, exist_ok=True)
+    (place / f"{name}.png").write_bytes(pixels)
+    (place / f"{name}.json").write_text(json.dumps({"notebook": notebook, "runs": list(runs)} if notebook else {}))
+
+
+def again(codes, **options) -> list[str]:
+    """The notebooks that another call executes."""
+    codes["called"].clear()
+    assert reproduce.reproduce("smoke", **options) == 0
+    return list(codes["called"])
 
 
 def test_runs_those_with_a_scale_goes_on_after_a_failure_and_returns_the_first(house, codes, capsys):
     codes |= {"00_one": 3}
     assert reproduce.reproduce("smoke") == 3
     assert codes["called"] == ["00_one", "01_two"]
-    said = capsys.readouterr().out
-    assert "[1/2] 00_one at smoke ... failed (exit code 3) after 0 s" in said
-    assert "[2/2] 01_two at smoke ... done in 0 s" in said
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "smoke: 2 notebooks, 0 unchanged, 2 to execute, time left unknown"
+    assert said[1] == "[1/2] 00_one at smoke ..."
+    assert said[2] == "[1/2] 00_one at smoke ... failed (exit code 3) after 0 s; 50 % of all, time left unknown"
+    assert said[4] == "[2/2] 01_two at smoke ... done in 0 s; 100 % of all"
+    assert said[5] == f"report: {house / 'runs' / 'report' / 'index.html'}"
+    assert len(said) == 6
     assert "<html" in (house / "runs" / "notebooks" / "smoke" / "01_two.html").read_text()
 
 
@@ -80,17 +103,148 @@ def test_only_takes_names_with_or_without_suffix_and_refuses_others(house, codes
         reproduce.reproduce("smoke")
 
 
-def test_index_shows_state_figures_and_the_command_for_what_is_missing(house, codes):
-    figure("phi <&>", "00_one")
-    codes |= {"01_two": 1}
-    assert reproduce.reproduce("smoke", ["01_two"]) == 1
-    page = (house / "runs" / "index.html").read_text()
-    assert 'href="notebooks/smoke/01_two.html"' in page
-    assert 'class="failed"' in page
-    assert "studylib reproduce --scale smoke --only 00_one" in page
-    assert 'src="figures/smoke/sl_mlp/phi%20%3C%26%3E.png"' in page
-    assert "phi &lt;&amp;&gt;" in page
-    assert "prefers-color-scheme" in page
+def test_a_second_call_executes_nothing_and_says_so(house, codes, capsys):
+    assert again(codes) == ["00_one", "01_two"]
+    reports = house / "runs" / "notebooks" / "smoke"
+    before = (reports / "00_one.json").read_bytes()
+    capsys.readouterr()
+    assert again(codes) == []
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        "smoke: 2 notebooks, 2 unchanged, 0 to execute",
+        "[1/2] 00_one at smoke ... unchanged",
+        "[2/2] 01_two at smoke ... unchanged",
+    ]
+    assert (reports / "00_one.json").read_bytes() == before
+    assert again(codes, force=True) == ["00_one", "01_two"]
+
+
+def change_notebook(house):
+    write_notebook(paths.NOTEBOOKS / "01_two.ipynb", "print(2)", parameters=SCALE)
+
+
+def delete_run(house):
+    shutil.rmtree(house / "runs" / "sl-01_two")
+
+
+def cut_run(house):
+    (house / "runs" / "sl-01_two" / "DONE").unlink()
+
+
+def delete_figure(house):
+    (paths.figures() / "smoke" / "01_two" / "phi.png").unlink()
+
+
+def delete_figures(house):
+    shutil.rmtree(paths.figures() / "smoke" / "01_two")
+
+
+def delete_executed_copy(house):
+    (house / "runs" / "notebooks" / "smoke" / "01_two.ipynb").unlink()
+
+
+def delete_report(house):
+    (house / "runs" / "notebooks" / "smoke" / "01_two.json").unlink()
+
+
+def cut_report(house):
+    (house / "runs" / "notebooks" / "smoke" / "01_two.json").write_text("{")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [change_notebook, delete_run, cut_run, delete_figure, delete_figures, delete_executed_copy, delete_report, cut_report],
+)
+def test_what_changed_for_one_notebook_is_executed_again_once(house, codes, change):
+    again(codes)
+    change(house)
+    assert again(codes) == ["01_two"]
+    assert again(codes) == []
+
+
+def change_source(house):
+    (house / "package" / "model.py").write_text("width = 2")
+
+
+def add_setting(house):
+    (house / "package" / "scale.yaml").write_text("epochs: 3")
+
+
+def add_data(house):
+    (house / "packed" / "set.npz").write_bytes(b"images")
+
+
+def add_image(house):
+    (house / "packed" / "coco").mkdir()
+    (house / "packed" / "coco" / "1.jpg").write_bytes(b"image")
+
+
+@pytest.mark.parametrize("change", [change_source, add_setting, add_data, add_image])
+def test_what_changed_for_all_is_executed_again_once(house, codes, change):
+    again(codes)
+    change(house)
+    assert again(codes) == ["00_one", "01_two"]
+    assert again(codes) == []
+
+
+def test_data_that_is_replaced_or_touched_has_changed(house, codes):
+    file = house / "packed" / "set.npz"
+    file.write_bytes(b"images")
+    again(codes)
+    file.write_bytes(b"other images")
+    assert again(codes) == ["00_one", "01_two"]
+    os.utime(file, (1, 1))
+    assert again(codes) == ["00_one", "01_two"]
+
+
+def test_what_only_lies_beside_changes_nothing(house, codes):
+    figure("old", "01_two", folder="01_two", runs=["sl-gone"])
+    again(codes)
+    (paths.figures() / "smoke" / "01_two" / "old.png").unlink()
+    (house / "package" / "model.pyc").write_bytes(b"compiled")
+    (house / "runs" / "sl-another").mkdir()
+    assert again(codes) == []
+
+
+def test_a_failed_or_stopped_notebook_is_executed_again(house, codes):
+    for code in (1, launch.RESUME_EXIT):
+        codes |= {"01_two": code}
+        assert reproduce.reproduce("smoke", force=True) == code
+        codes |= {"01_two": 0}
+        assert again(codes) == ["01_two"]
+
+
+def test_claims_come_last_and_follow_the_others_and_every_new_run(house, codes):
+    for name in ("07_claims", "08_more"):
+        write_notebook(paths.NOTEBOOKS / f"{name}.ipynb", "print(1)", parameters=SCALE)
+    assert again(codes) == ["00_one", "01_two", "08_more", "07_claims"]
+    again(codes, only=["07_claims"])  # now it has seen its own run, too
+    assert again(codes) == []
+    delete_figure(house)
+    assert again(codes) == ["01_two", "07_claims"]
+    assert again(codes) == []
+    (house / "runs" / "look-new").mkdir()
+    (house / "runs" / "look-new" / "DONE").touch()
+    assert again(codes) == ["07_claims"]
+
+
+def test_time_left_is_that_of_earlier_executions(house, codes, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(reproduce.time, "monotonic", lambda: clock.__setitem__(0, clock[0] + 150) or clock[0])
+    again(codes, only=["01_two"])
+    capsys.readouterr()
+    again(codes, force=True)
+    said = capsys.readouterr().out
+    assert "2 to execute, at least 2 min left" in said
+    assert "00_one at smoke ... done in 150 s; 50 % of all, about 2 min left" in said
+    assert "01_two at smoke ... done in 150 s; 100 % of all\n" in said
+    assert [reproduce.duration(seconds) for seconds in (89, 91, 5399, 5400, 7800)] == [
+        "89 s",
+        "2 min",
+        "1 h 30 min",
+        "1 h 30 min",
+        "2 h 10 min",
+    ]
 
 
 def test_publish_copies_what_differs_of_notebooks_that_succeeded(house, codes):
@@ -101,10 +255,57 @@ def test_publish_copies_what_differs_of_notebooks_that_succeeded(house, codes):
     assert reproduce.reproduce("smoke", publish=True) == 1
     published = paths.PUBLISHED_FIGURES / "smoke" / "sl_mlp"
     assert sorted(file.name for file in published.iterdir()) == ["good.json", "good.png"]
+    assert "![good, sl_mlp at smoke](smoke/sl_mlp/good.png)" in (paths.PUBLISHED_FIGURES / "README.md").read_text()
     assert reproduce.publish_figures("smoke", ["00_one"]) == []
     figure("good", "00_one", pixels=b"other")
-    assert reproduce.publish_figures("smoke", ["00_one", "01_two"]) == [
-        published / "failed.json",
-        published / "failed.png",
-        published / "good.png",
-    ]
+    assert reproduce.publish_figures("smoke", ["00_one"]) == [published / "good.png"]
+    assert reproduce.publish_figures("smoke", ["01_two"])[-2:] == [published / "failed.json", published / "failed.png"]
+
+
+def test_publish_takes_what_is_unchanged_as_well(house, codes):
+    again(codes)
+    assert again(codes, publish=True) == []
+    assert (paths.PUBLISHED_FIGURES / "smoke" / "00_one" / "phi.png").exists()
+
+
+def test_committed_gallery_is_that_of_the_committed_figures():
+    """If it is not: ``python -c "from studylib import gallery; gallery.write()"``."""
+    assert (paths.PUBLISHED_FIGURES / "README.md").read_text(encoding="utf-8") == gallery.page(paths.PUBLISHED_FIGURES)
+
+
+def test_for_a_person_there_is_a_bar_and_in_batch_there_is_none(tmp_path):
+    """The command line on a real notebook: on a terminal a bar of all notebooks, in a pipe lines; the second call is quick."""
+    import pty
+    import termios
+
+    command = [sys.executable, "-c", PERSON, str(tmp_path / "notebooks")]
+    (tmp_path / "notebooks").mkdir()
+    write_notebook(tmp_path / "notebooks" / "00_one.ipynb", "print(41 + 1)", parameters=SCALE)
+    environment = os.environ | {"STUDYLIB_RUNS": str(tmp_path / "runs")}
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 100))
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=end, text=True)
+    os.close(end)
+    shown = b""
+    while process.poll() is None or not shown.endswith(b"\n"):
+        try:
+            shown += os.read(terminal, 65536)
+        except OSError:  # the other end is closed
+            break
+    os.close(terminal)
+    said = process.communicate()[0]
+    assert process.returncode == 0, said + shown.decode()
+    assert "[1/1] 00_one, time left unknown |" in shown.decode()
+    assert "[1/1] 00_one at quick ... done in" in said
+    piped = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    assert piped.stderr == ""
+    assert "[1/1] 00_one at quick ... unchanged" in piped.stdout
+
+
+PERSON = """
+import sys
+from pathlib import Path
+from studylib import cli, paths
+paths.NOTEBOOKS = Path(sys.argv[1])
+sys.exit(cli.main(["reproduce"]))
+"""

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from studylib.errors import InputError
 
-CHUNK = 4096  # ours: rows taken to float64 at a time, 64 MB of them at d = 2048
+CHUNK = 2048  # ours: rows taken to float64 at a time, 32 MB of them at d = 2048; a measure holds up to five such blocks
 
 Rows = Tensor | np.ndarray | Iterable[Tensor | np.ndarray]
 """features (N, d): a tensor, a NumPy array (a memmap stays on disk), or an iterable of such chunks (n, d)"""

@@ -8,12 +8,16 @@ A figure function takes the table and returns (figure, plotted data); `save` wri
 
 from studylib.report.comparison import comparison
 from studylib.report.components import components
+from studylib.report.contrasts import both_sides, contrasts
+from studylib.report.correlation import correlations, predictions, predictors, rho, scatter, sign, trajectory, turns
 from studylib.report.embedding import embedding
 from studylib.report.figures import save
 from studylib.report.frontier import frontier
 from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
+from studylib.report.modes import mode_images
 from studylib.report.over_training import over_training
+from studylib.report.projectors import depth, with_and_without
 from studylib.report.protocols import (
     PER_CLASS,
     by_protocol,
@@ -39,17 +43,23 @@ from studylib.report.statistics import (
     verdict,
 )
 from studylib.report.tables import differences, summary, write_table
+from studylib.report.training import training_curves
 from studylib.report.transfer import transfer
 from studylib.report.variants import variants
+from studylib.report.verdicts import verdicts
 
 __all__ = [
     "PER_CLASS",
     "at_end",
+    "both_sides",
     "by_protocol",
     "changes",
     "comparison",
     "components",
     "conclusions",
+    "contrasts",
+    "correlations",
+    "depth",
     "differences",
     "embedding",
     "frontier",
@@ -57,24 +67,35 @@ __all__ = [
     "learning",
     "lineage",
     "log_odds",
+    "mode_images",
     "over_datasets",
     "over_seeds",
     "over_training",
     "paired_difference",
+    "predictions",
+    "predictors",
     "protocol_label",
     "protocol_measures",
     "protocols",
     "random_start",
     "reading",
+    "rho",
     "rivals",
     "samples",
     "save",
+    "scatter",
     "select",
+    "sign",
     "stagewise",
     "summary",
+    "training_curves",
+    "trajectory",
     "transfer",
     "trex_score",
+    "turns",
     "variants",
     "verdict",
+    "verdicts",
+    "with_and_without",
     "write_table",
 ]

@@ -31,7 +31,7 @@ from typing import Any
 import pandas as pd
 
 from studylib import files, papers
-from studylib.config import scale
+from studylib.config import scale, scales
 from studylib.errors import InputError
 from studylib.report import tables
 from studylib.report.statistics import interval, judged, log_odds, rank_correlation, refuse_mixture, select
@@ -197,6 +197,28 @@ def read(folder: Path) -> pd.DataFrame:
     sources = [Path(folder) / name / "07_claims" / "claims.csv" for name in ("smoke", "quick", "small_cpu", "small", "paper")]
     found = [pd.read_csv(source) for source in sources if source.exists()]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
+
+
+BEGIN, END = "<!-- claims: written by studylib reproduce --publish -->\n", "<!-- end of claims -->\n"
+
+
+def publish(folder: Path, readme: Path) -> None:
+    """Write ``claims.md`` and ``claims.csv`` of all published scales into ``folder``, and the decisive tests into ``readme``.
+
+    There they stand between two comments; a ``readme`` without them is left alone.
+    """
+    found = read(folder)
+    if found.empty:
+        return
+    known = scales()
+    about = "; ".join(f"`{name}`: {known[name]['about']}" for name in dict.fromkeys(found["scale"]))
+    caption = f"Value, 95 % interval, n and verdict by scale. {about}."
+    files.write_text(folder / "claims.csv", found.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
+    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found))}")
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN in text and END in text:
+        head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
+        files.write_text(readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, first=True))}\n{caption}\n{END}{tail}")
 
 
 def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:

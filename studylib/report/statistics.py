@@ -12,6 +12,8 @@ from studylib.errors import InputError, choose
 
 CLIP = 0.05  # ours: accuracies in % enter log-odds within [CLIP, 100 - CLIP], so that 100 % (or 0 %) stays finite
 
+FEWEST = 5  # ours: pairs below which a rank correlation gets no interval
+
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
 
 
@@ -94,18 +96,18 @@ def paired_difference(
     return interval(wide[b] - wide[a], level)
 
 
-def rank_correlation(x: Iterable[float], y: Iterable[float], *, resamples: int = 2000) -> tuple[float, float, float, int]:
+def rank_correlation(x: Iterable[float], y: Iterable[float], *, resamples: int = 9999) -> tuple[float, float, float, int]:
     """(ρ, low, high, n): Spearman's rank correlation of pairs, its 95 % percentile bootstrap interval over pairs, their number.
 
-    Pairs with a missing value (NaN) are left out. Fewer than 5 pairs have no interval; fewer than 3, or a constant side, no
-    correlation either (NaN). Resamples in which one side is constant are left out.
+    Pairs with a missing value (NaN) are left out. Fewer than `FEWEST` pairs have no interval; fewer than 3, or a constant
+    side, no correlation either (NaN). Resamples in which one side is constant are left out.
     """
     pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]).reshape(-1, 2)
     n = len(pairs)
     if n < 3 or (np.ptp(pairs, axis=0) == 0).any():
         return math.nan, math.nan, math.nan, n
     rho = float(stats.spearmanr(*pairs.T).statistic)
-    if n < 5:
+    if n < FEWEST:
         return rho, math.nan, math.nan, n
     drawn = pairs[np.random.default_rng(0).integers(n, size=(resamples, n))]
     ranks = stats.rankdata(drawn, axis=1)

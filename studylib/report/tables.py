@@ -24,7 +24,8 @@ def number(value: float, half: float, n: int, measure: str = "", *, signed: bool
     if n == 0 or math.isnan(value):
         return MISSING
     known = style.MEASURES.get(measure)
-    decimals = known.decimals if known and known.decimals is not None else max(0, 2 - _magnitude(value))
+    largest = max(abs(value), 0.0 if math.isnan(half) else half)
+    decimals = known.decimals if known and known.decimals is not None else max(0, 2 - _magnitude(largest))
     shown = f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
     return f"{shown} (n = 1)" if n == 1 else f"{shown} ± {half:.{decimals}f} (n = {n})"
 

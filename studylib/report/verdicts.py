@@ -10,7 +10,7 @@ LOOKS = {
     "contradicted": ("#D55E00", "X"),
     "inconclusive": ("#888888", "o"),
     "supported": ("#009E73", "s"),
-    "not run": ("0.7", "|"),
+    "not run": ("#BBBBBB", "d"),
 }
 
 
@@ -27,7 +27,7 @@ def verdicts(found: pd.DataFrame) -> tuple[Figure, pd.DataFrame]:
                 colour, marker = LOOKS[verdict]
                 count = int((others == verdict).sum())
                 for i in range(count):
-                    line = {"facecolors": "none" if marker != "|" else colour, "edgecolors": colour, "linewidths": 0.9}
+                    line = {"facecolors": "none", "edgecolors": colour, "linewidths": 0.9}
                     axes.scatter(place + 0.16 * (i + 1), y, s=15, marker=marker, zorder=2, **line)
                 if (tests.loc[tests["test"] == 1, "verdict"] == verdict).any():
                     axes.scatter(place - 0.1, y, s=26, color=colour, marker=marker, zorder=3)
