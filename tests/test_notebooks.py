@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,46 @@ def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
+@pytest.fixture(scope="session")
+def shared_runs(tmp_path_factory, glyph_cache: Path) -> Path:
+    """One runs folder for all notebooks and test processes, as a user has: what one has trained the next one finds."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-runs"
+    (folder / "cache").mkdir(parents=True, exist_ok=True)
+    (glyph_cache / "data").mkdir(exist_ok=True)
+    with suppress(FileExistsError):
+        (folder / "cache" / "data").symlink_to(glyph_cache / "data")
+    return folder
+
+
+def execute(notebook: Path, runs: Path, output: Path) -> dict:
+    """The executed copy of a notebook at test size."""
+    done = subprocess.run(
+        [sys.executable, "-m", "studylib", "run", str(notebook), "--scale", "smoke", "-o", str(output)],
+        env=os.environ | {"STUDYLIB_RUNS": str(runs)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return json.loads(output.read_text())
+
+
 def test_there_are_notebooks():
-    assert {"00_quickstart", "01_look", "02_sl_mlp", "06_transfer_gap", "08_protocols"} <= set(NAMES)
+    numbered = ("quickstart", "look", "sl_mlp", "trex", "projector_ablation", "feature_analysis", "transfer_gap", "claims")
+    expected = {f"{number:02d}_{name}" for number, name in enumerate(numbered)}
+    assert set(NAMES) == expected | {"08_protocols", "pretrain"}
+
+
+def test_figures_and_tables_have_the_same_bytes_when_nothing_changed(shared_runs: Path, tmp_path: Path):
+    notebook = paths.NOTEBOOKS / "00_quickstart.ipynb"
+    execute(notebook, shared_runs, tmp_path / "first.ipynb")
+    folder = shared_runs / "figures" / "smoke" / "00_quickstart"
+    first = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert {Path(name).suffix for name in first} == {".pdf", ".png", ".csv", ".json", ".md", ".tex"}
+    execute(notebook, shared_runs, tmp_path / "again.ipynb")
+    again = {file.name: file.read_bytes() for file in folder.iterdir()}
+    assert [name for name in first if again[name] != first[name]] == []
 
 
 @pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
@@ -55,24 +94,8 @@ class TestWhatTheyHold:
             start for start in ("/home/", "/work/", "/root/", "/Users/", "/tmp/", "/mnt/", "~/", "C:\\") if start in text
         ]
 
-    def test_runs_at_smoke(self, notebook: Path, tmp_path: Path, glyph_cache: Path):
-        runs = tmp_path / "runs"
-        (glyph_cache / "data").mkdir(exist_ok=True)
-        (runs / "cache").mkdir(parents=True)
-        (runs / "cache" / "data").symlink_to(glyph_cache / "data")
-        declared = launch.declared(notebook)
-        given = ["--scale", "smoke"] if "scale" in declared else []
-        if notebook.stem in ("06_transfer_gap", "08_protocols"):
-            given += ["-p", "seeds=1"]  # one run of every method; two add nothing but time
-        done = subprocess.run(
-            [sys.executable, "-m", "studylib", "run", str(notebook), *given],
-            env=os.environ | {"STUDYLIB_RUNS": str(runs)},
-            capture_output=True,
-            text=True,
-            timeout=500,
-        )
-        assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-        executed = json.loads((runs / "notebooks" / notebook.name).read_text())
+    def test_runs_at_smoke(self, notebook: Path, shared_runs: Path, tmp_path: Path):
+        executed = execute(notebook, shared_runs, tmp_path / notebook.name)
         code = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and source(cell).strip()]
         assert all(cell["execution_count"] for cell in code)
         errors = [

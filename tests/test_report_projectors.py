@@ -1,4 +1,4 @@
-"""Projector ablations: both sides of the transfer, contrasts with a verdict, depth and on/off figures, by hand."""
+"""Projector ablations: both sides of the transfer, depth and on/off figures, by hand."""
 
 import math
 
@@ -75,35 +75,11 @@ def test_both_sides_names_a_single_set():
 def test_nothing_is_shown_as_nothing(frame):
     sides = report.both_sides(frame, "glyphs", SETS)
     assert sides.empty
-    assert list(report.contrasts(sides, [("T1", "depth 3", "depth 1", "linear_top1", "lower")])["Verdict"]) == ["not run"]
     for draw in (report.depth, report.with_and_without):
         figure, data = draw(sides, measures=("linear_top1", "linear_top1_log_odds"))
         assert data.empty
         assert [text.get_text() for axes in figure.axes for text in axes.texts] == ["no results"] * 2
         assert drawn(figure)
-
-
-def test_contrasts_by_hand():
-    frame = runs(DEPTHS)
-    frame.loc[(frame["variant"] == "depth 3") & (frame["seed"] == 2) & (frame["dataset"] == "glyphs"), "value"] += 3
-    sides = report.both_sides(frame, "glyphs", SETS)
-    tests = [
-        ("T1", "depth 3", "depth 1", "linear_top1", "lower"),  # differences 2, 2, 5
-        ("T1", "depth 1", "depth 0", "linear_top1", "higher"),  # 10 each
-        ("T1", "depth 2", "depth 0", "linear_top1", "higher"),
-    ]
-    table = report.contrasts(sides, tests)
-    assert list(table["Verdict"]) == ["inconclusive", "supported", "not run"]
-    # sd = sqrt(3), over sqrt(3) is 1, so the half width is t(0.975, 2) = 4.3
-    assert list(table["Difference"]) == ["+3.0 ± 4.3 (n = 3)", "+10.0 ± 0.0 (n = 3)", "·"]
-    assert table["Compared"].iloc[0] == "depth 3 against depth 1"
-    assert table["On"].iloc[0] == "Latin, digits"
-
-
-def test_contrasts_of_one_seed_are_inconclusive():
-    sides = report.both_sides(runs(DEPTHS, seeds=1), "glyphs", SETS)
-    table = report.contrasts(sides, [("T1", "depth 3", "depth 1", "linear_top1", "higher")])
-    assert table[["Difference", "Verdict"]].iloc[0].tolist() == ["+2.0 (n = 1)", "inconclusive"]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -142,10 +118,3 @@ def test_with_and_without(seeds):
 
 
 BASES = [("sl", "off", 60.0), ("sl", "on", 64.0), ("byol", "off", 55.0)]
-
-
-def test_contrasts_name_methods_for_readers():
-    sides = report.both_sides(runs(ON_OFF), "glyphs", SETS)
-    table = report.contrasts(sides, [("S1", "sl on", "sl off", "linear_top1", "higher")])
-    assert table["Compared"].iloc[0] == "SL on against SL off"
-    assert table["Verdict"].iloc[0] == "supported"  # 4 for each seed

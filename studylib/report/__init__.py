@@ -6,9 +6,9 @@ A figure function takes the table and returns (figure, plotted data); `save` wri
     report.save(figure, "transfer", data, folder=folder, lineage=report.lineage(results["run"], notebook, parameters))
 """
 
+from studylib.report.both_sides import both_sides
 from studylib.report.comparison import comparison
 from studylib.report.components import components
-from studylib.report.contrasts import both_sides, contrasts
 from studylib.report.correlation import correlations, predictions, predictors, rho, scatter, sign, trajectory, turns
 from studylib.report.embedding import embedding
 from studylib.report.figures import save
@@ -57,7 +57,6 @@ __all__ = [
     "comparison",
     "components",
     "conclusions",
-    "contrasts",
     "correlations",
     "depth",
     "differences",
