@@ -222,7 +222,7 @@ def test_a_correlation_is_over_variants():
     test = {"rows": "measure == 'sparsity' and dataset == @upstream"}
     rho, low, high, n = only(test | {"correlate": "measure == 'linear_top1' and dataset in @unseen"}, frame)
     assert rho == pytest.approx(stats.spearmanr(measure, accuracies).statistic) and n == 8
-    assert -1 <= low < -0.8 and rho - 0.05 < high < 0
+    assert -1 <= low < rho < high < 0
 
 
 def test_rank_correlation_by_hand_and_without_enough():
@@ -236,16 +236,26 @@ def test_rank_correlation_by_hand_and_without_enough():
     rho, low, high, n = statistics.rank_correlation(x, y)
     kept = [(a, b) for a, b in zip(x, y, strict=True) if not math.isnan(a)]
     assert rho == pytest.approx(stats.spearmanr(*zip(*kept, strict=True)).statistic) and n == 16
-    theirs = stats.bootstrap(
-        tuple(np.array(kept).T),
-        lambda a, b: stats.spearmanr(a, b).statistic,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        n_resamples=2000,
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    assert (low, high) == pytest.approx((theirs.low, theirs.high), abs=0.1)
+    z, error = math.atanh(rho), math.sqrt((1 + rho**2 / 2) / 13)
+    assert (low, high) == pytest.approx((math.tanh(z - 1.959964 * error), math.tanh(z + 1.959964 * error)))
+
+
+def test_a_perfect_order_of_few_is_not_proven():
+    rho, low, high, n = statistics.rank_correlation(range(6), range(6))
+    assert (rho, high, n) == (1.0, 1.0, 6) and 0.5 < low < 0.7
+    assert statistics.rank_correlation(range(6), range(6, 0, -1))[:3] == pytest.approx((-1.0, -1.0, -low))
+    assert statistics.rank_correlation(range(40), range(40))[1] > 0.99
+
+
+def test_the_interval_of_a_rank_correlation_holds_the_true_one_about_as_often_as_it_says():
+    random = np.random.default_rng(0)
+    true = 6 / math.pi * math.asin(0.6 / 2)  # Spearman's of a Gaussian pair with correlation 0.6
+    held = 0
+    for _ in range(400):
+        x = random.normal(size=12)
+        _, low, high, _ = statistics.rank_correlation(x, 0.6 * x + 0.8 * random.normal(size=12))
+        held += low <= true <= high
+    assert 0.91 < held / 400 < 0.99
 
 
 @pytest.mark.parametrize("expression", ["__import__('os')", "a; b", "", "1 + 2", "a[0]"])

@@ -46,7 +46,8 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
     """A row for each test of the papers ``of`` whose grid is in ``results`` (grid -> results table), with `COLUMNS`.
 
     ``estimate``, ``low`` and ``high`` are the value and its 95 % interval over ``n`` seeds (Student's t) or, for
-    correlations, variants (bootstrap). A test that finds no value is "not run", and ``command`` says what runs it.
+    correlations, variants (`statistics.rank_correlation`). A test that finds no value is "not run", and ``command`` says
+    what runs it.
 
     Raises:
         InputError: a test picks several values for one run; see `statistics.refuse_mixture`.

@@ -1,4 +1,4 @@
-"""Which measure of the features predicts transfer: rank correlations over encoders, with bootstrap intervals."""
+"""Which measure of the features predicts transfer: rank correlations over encoders, with intervals."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -48,11 +48,9 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str], target: str, along: S
 def correlations(frame: pd.DataFrame, measures: Sequence[str], target: str) -> pd.DataFrame:
     """Spearman's ρ of each measure with ``target`` over encoders: columns measure, protocol, rho, low, high, n.
 
-    An encoder is a method and variant (`encoders`); n counts those that have both. The interval holds 95 % of 9999 bootstrap
-    resamples of the encoders (percentiles, seed 0; resamples in which one of the two is constant say nothing and are left
-    out). It takes the encoders for independent draws, which methods that share a recipe are not, and is too narrow for few
-    of them: below five none is given. ρ is NaN where one of the two is constant, and below three encoders, where it could
-    only be ±1.
+    An encoder is a method and variant (`encoders`); n counts those that have both. The 95 % interval is that of
+    `statistics.rank_correlation`; it takes the encoders for independent draws, which methods that share a recipe are not.
+    ρ is NaN where one of the two is constant, and below three encoders, where it could only be ±1.
 
     Raises:
         InputError: several values for a seed of an encoder, such as those of two data sets.
@@ -152,9 +150,7 @@ def _encoders_note(found: pd.DataFrame) -> str:
         return "no results yet"
     least_most = "–".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
     said = f"over encoders (methods and variants, means over seeds), n = {least_most}"
-    return f"{said}; " + (
-        "95 % bootstrap interval" if found["low"].notna().any() else f"no interval below {statistics.FEWEST} encoders"
-    )
+    return f"{said}; " + ("95 % interval" if found["low"].notna().any() else f"no interval below {statistics.FEWEST} encoders")
 
 
 def _sorted(found: pd.DataFrame) -> list[tuple[str, str]]:

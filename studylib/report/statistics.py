@@ -96,11 +96,15 @@ def paired_difference(
     return interval(wide[b] - wide[a], level)
 
 
-def rank_correlation(x: Iterable[float], y: Iterable[float], *, resamples: int = 9999) -> tuple[float, float, float, int]:
-    """(ρ, low, high, n): Spearman's rank correlation of pairs, its 95 % percentile bootstrap interval over pairs, their number.
+def rank_correlation(x: Iterable[float], y: Iterable[float]) -> tuple[float, float, float, int]:
+    """(ρ, low, high, n): Spearman's rank correlation of pairs, its 95 % interval, the number of pairs.
+
+    The interval is that of Fisher's z = artanh ρ with the standard error √((1 + ρ² / 2) / (n - 3)) of Bonett and Wright (2000).
+    Ours: a perfect ρ is taken half a step of ρ nearer to 0 for it (ρ of n pairs moves in steps of 12 / (n (n² - 1))), as six
+    pairs in order do not prove that all are; a bootstrap would give such pairs an interval of no width.
 
     Pairs with a missing value (NaN) are left out. Fewer than `FEWEST` pairs have no interval; fewer than 3, or a constant
-    side, no correlation either (NaN). Resamples in which one side is constant are left out.
+    side, no correlation either (NaN).
     """
     pairs = np.array([(a, b) for a, b in zip(x, y, strict=True) if not (math.isnan(a) or math.isnan(b))]).reshape(-1, 2)
     n = len(pairs)
@@ -109,13 +113,11 @@ def rank_correlation(x: Iterable[float], y: Iterable[float], *, resamples: int =
     rho = float(stats.spearmanr(*pairs.T).statistic)
     if n < FEWEST:
         return rho, math.nan, math.nan, n
-    drawn = pairs[np.random.default_rng(0).integers(n, size=(resamples, n))]
-    ranks = stats.rankdata(drawn, axis=1)
-    centred = ranks - ranks.mean(1, keepdims=True)
-    spread = np.sqrt((centred**2).sum(1)).prod(1)
-    found = (centred.prod(2).sum(1)[spread > 0] / spread[spread > 0]).clip(-1, 1)
-    low, high = np.quantile(found, [0.025, 0.975])
-    return rho, float(low), float(high), n
+    most = 1 - 6 / (n * (n**2 - 1))
+    near = min(max(rho, -most), most)
+    reach = float(stats.norm.ppf(0.975)) * math.sqrt((1 + near**2 / 2) / (n - 3))
+    low, high = math.tanh(math.atanh(near) - reach), math.tanh(math.atanh(near) + reach)
+    return rho, min(low, rho), max(high, rho), n
 
 
 def verdict(mean: float, half_width: float, n: int, direction: str) -> str:
