@@ -10,7 +10,7 @@ from studylib.data.download import fetch
 from studylib.data.imageset import ImageSet
 from studylib.errors import InputError, choose
 
-__all__ = ["DETECTION", "ImageSet", "available", "boxes", "check", "fetch", "find", "load"]
+__all__ = ["DETECTION", "EMBEDDED", "ImageSet", "available", "boxes", "check", "fetch", "find", "load"]
 
 DETECTION = ("scenes", "coco")
 """names of the sets of images with boxes, which `boxes` gives"""
