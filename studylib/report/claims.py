@@ -215,15 +215,20 @@ def publish(folder: Path, readme: Path) -> None:
     about = "; ".join(f"`{name}`: {known[name]['about']}" for name in dict.fromkeys(found["scale"]))
     caption = f"Value, 95 % interval, n and verdict by scale. {about}."
     files.write_text(folder / "claims.csv", found.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found))}")
+    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found), words=True)}")
     text = readme.read_text(encoding="utf-8")
     if BEGIN in text and END in text:
         head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        files.write_text(readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, first=True))}\n{caption}\n{END}{tail}")
+        files.write_text(
+            readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, first=True), words=True)}\n{caption}\n{END}{tail}"
+        )
 
 
 def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
-    """`judge`'s tables of several scales, one below the other, as text with a column for each scale."""
+    """`judge`'s tables of several scales, one below the other, as text with a column for each scale.
+
+    ``first``: only the tests that decide, and no commands for what is not run.
+    """
     found = select(found, test=1) if first else found
     rows: dict[Any, dict[str, str]] = {}
     for row in found.to_dict("records"):
@@ -233,7 +238,9 @@ def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
             key,
             {"Claim": row["claim"], "Statement": row["statement"], "Published": row["published"], "Tested by": tested},
         )
-        rows[key][row["scale"]] = row["verdict"] if row["verdict"] == "not run" else f"{value(row)} **{row['verdict']}**"
+        run = "" if first or not isinstance(row["command"], str) else f": `{row['command']}`"
+        known = row["verdict"] != "not run"
+        rows[key][row["scale"]] = f"{value(row)} **{row['verdict']}**" if known else f"not run{run}"
     order = sorted(rows, key=lambda key: ("LST".index(key[0][0]), int(key[0][1:]), key[1]))
     return pd.DataFrame([rows[key] for key in order]).fillna(tables.MISSING)
 

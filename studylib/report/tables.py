@@ -131,13 +131,13 @@ def write_table(frame: pd.DataFrame, name: str, *, folder: Path, caption: str, l
     return target
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """A pipe table; the first column to the left, the others to the right."""
+def markdown(frame: pd.DataFrame, *, words: bool = False) -> str:
+    """A pipe table; the first column to the left, the others, unless they are ``words``, to the right."""
     cells = [[_plain(value) for value in row] for row in frame.itertuples(index=False)]
     heads = [_plain(name) for name in frame.columns]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in (heads, *cells)]
-    rule = ["-" * width if i == 0 else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    rule = ["-" * width if i == 0 or words else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
     return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
 
 
