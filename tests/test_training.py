@@ -23,7 +23,14 @@ from studylib.methods import METHODS, Batch
 from studylib.study import Job
 from studylib.training import Run, checkpoint, loop, train
 
-WORKER = [sys.executable, "-m", "studylib.worker"]
+
+def handed(task: Path, **options) -> subprocess.Popen:
+    """A worker process that carries out one job."""
+    command = [sys.executable, "-m", "studylib.worker"]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, **options)
+    process.stdin.write(f"{task}\n".encode())
+    process.stdin.close()
+    return process
 
 
 def smoke(method="sl_mlp", seed=0, **overrides):
@@ -83,17 +90,17 @@ def test_sigkill_at_any_moment_then_again_is_bit_identical(runs):
     task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for wait_for in ("snapshots/epoch-0001.pt", "snapshots/epoch-0004.pt"):
-        process = subprocess.Popen([*WORKER, str(task)], env=environment, stdout=subprocess.DEVNULL)
+        process = handed(task, env=environment)
         while not (Run(config).folder / wait_for).exists():
             assert process.poll() is None
             time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
         assert not Run(config).done
-    assert subprocess.run([*WORKER, str(task)], env=environment, stdout=subprocess.DEVNULL).returncode == 0
+    assert handed(task, env=environment).wait() == 0
     weights, metrics = final(config), (Run(config).folder / "metrics.jsonl").read_bytes()
     Run(config).folder.rename(runs / "killed")
-    assert subprocess.run([*WORKER, str(task)], env=environment, stdout=subprocess.DEVNULL).returncode == 0
+    assert handed(task, env=environment).wait() == 0
     assert_same(final(config), weights)
     assert (Run(config).folder / "metrics.jsonl").read_bytes() == metrics
 
@@ -102,13 +109,13 @@ def test_sigterm_saves_and_leaves_with_75(runs):
     config = smoke("sl", optimisation__epochs=200, monitor__every=0)
     task = runs / "job.pickle"
     task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
-    process = subprocess.Popen([*WORKER, str(task)], stdout=subprocess.PIPE, text=True)
+    process = handed(task)
     while not Run(config).metrics():
+        assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate()
-    assert process.returncode == 75
-    assert "call again to go on" in said.splitlines()[-1]
+    assert process.wait() == 75
+    assert "call again to go on" in (runs / "log.txt").read_text().splitlines()[-1]
     state = checkpoint.load(Run(config).checkpoint)
     assert state["epoch"] >= 1
     assert not Run(config).done
@@ -218,11 +225,13 @@ def test_two_processes_on_one_run_the_second_waits_and_finds_it_done(runs):
     config = smoke("sl", optimisation__epochs=4)
     task = runs / "job.pickle"
     task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
-    both = [subprocess.Popen([*WORKER, str(task)], stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate()[0] for process in both]
+    both = [handed(task) for _ in range(2)]
+    for process in both:
+        process.wait()
     assert [process.returncode for process in both] == [0, 0]
-    assert sorted("waiting for it" in text for text in said) == [False, True]
-    assert sorted(text.count(" epoch ") for text in said) == [0, 4]
+    said = (runs / "log.txt").read_text()  # of both
+    assert said.count("waiting for it") == 1
+    assert said.count(" epoch ") == 4
     assert len(json.loads((Run(config).folder / "record.json").read_text())) == 1
 
 
