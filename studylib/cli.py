@@ -254,10 +254,11 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
 @studylib.command()
 @scale_option(default="quick", show_default=True)
 @click.option("--only", metavar="NAME", multiple=True, help="Only this notebook; repeatable.")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of every run that the scale plans [its numbers]")
 @click.option("--publish", is_flag=True, help="Copy the figures of the notebooks that succeeded into figures/.")
 @click.option("--force", is_flag=True, help="Execute notebooks that are unchanged as well.")
 @click.argument("more", metavar="[NAME]...", nargs=-1)
-def reproduce(scale: str, only: tuple[str, ...], publish: bool, force: bool, more: tuple[str, ...]) -> int:
+def reproduce(scale: str, only: tuple[str, ...], seeds: int | None, publish: bool, force: bool, more: tuple[str, ...]) -> int:
     """Run every notebook, or those named, and write runs/report/index.html.
 
     A notebook that succeeded is not executed again until it, the package, its data or what it made changes.
@@ -265,13 +266,14 @@ def reproduce(scale: str, only: tuple[str, ...], publish: bool, force: bool, mor
     \b
     Examples:
       studylib reproduce
+      studylib reproduce --seeds 3
       studylib reproduce --scale small --only 02_sl_mlp --publish
     """
     if more and not only:
         raise InputError("notebook", more[0], f"write --only {more[0]}")
     from studylib.reproduce import reproduce as reproduce_all
 
-    return reproduce_all(scale, [*only, *more], publish, force)
+    return reproduce_all(scale, [*only, *more], publish, force, seeds or 0)
 
 
 @studylib.command()

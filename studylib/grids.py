@@ -40,14 +40,47 @@ LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 SUPERVISED = ("sl", "sl_mlp", "look", "trex", "trex_star")
 
 
-def counted(content: dict[str, Any], grid: str, methods: Iterable[str], seeds: int) -> list[tuple[str, int]]:
-    """(method, seed) of every run: ``seeds`` of each method or, where that is 0, as many as the scale's plan gives the grid.
+Rows = dict[str, tuple[str, dict[str, Any]]]
+"""variant -> (method, its settings beside those of the scale)"""
 
-    The plan is one number for the grid, or a number for each method; what it does not name has none.
+
+def plain(methods: Iterable[str]) -> Rows:
+    """A row for each method as the scale has it."""
+    return {method: (method, {}) for method in methods}
+
+
+def jobs_of(
+    grid: str,
+    scale_name: str,
+    rows: Rows,
+    seeds: int,
+    overrides: dict[str, Any] | None,
+    evaluations: tuple[Evaluation, ...] = (),
+) -> list[Job]:
+    """``seeds`` jobs for each of ``rows``, by default evaluated on the unseen classes alone.
+
+    Where ``seeds`` is 0 there are as many as the scale's plan gives the grid: one number for it, or one for each row; what it
+    does not name has none. ``overrides`` are settings for every run; those of a row win.
     """
+    content = scale(scale_name)
     plan = content["seeds"].get(grid, 0)
-    numbers = {method: seeds or (plan.get(method, 0) if isinstance(plan, dict) else plan) for method in methods}
-    return [(method, seed) for method, count in numbers.items() for seed in range(count)]
+    evaluations = evaluations or tuple(Evaluation(dataset=name, measures="none") for name in content["unseen"])
+    jobs = []
+    for variant, (method, settings) in rows.items():
+        for seed in range(seeds or (plan.get(variant, 0) if isinstance(plan, dict) else plan)):
+            config = resolve(scale_name, method, seed, (overrides or {}) | settings)
+            jobs.append(Job(scale=scale_name, variant=variant, config=config, evaluations=evaluations))
+    return jobs
+
+
+def with_start(jobs: list[Job]) -> list[Job]:
+    """``jobs``, those of SL evaluated before the first step as well: random weights."""
+    return [
+        replace(job, evaluations=job.evaluations + tuple(replace(one, epoch=0) for one in job.evaluations))
+        if job.variant == "sl"
+        else job
+        for job in jobs
+    ]
 
 
 def transfer(content: dict[str, Any], measures: str = "none") -> tuple[Evaluation, ...]:
@@ -65,10 +98,7 @@ def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     others = [Evaluation(dataset=name) for name in (*content["unseen"][:2], *content["domains"][:2])]
     # A linear probe on all pre-training images takes longer than all others together.
     evaluations = (Evaluation(dataset=content["upstream"], protocols=()), *others)
-    return [
-        Job(scale=scale_name, variant=method, config=resolve(scale_name, method, seed, overrides), evaluations=evaluations)
-        for method, seed in counted(content, "comparison", ("sl", "sl_mlp"), seeds)
-    ]
+    return jobs_of("comparison", scale_name, plain(("sl", "sl_mlp")), seeds, overrides, evaluations)
 
 
 def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -80,7 +110,7 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
         epochs = job.config.optimisation.epochs
         staged = [Evaluation(dataset=name, layers=LAYERS) for name in content["stagewise"]]
         names = [*content["unseen"], *content["domains"]]
-        plain = [Evaluation(dataset=name) for name in names if name not in content["stagewise"]]
+        others = [Evaluation(dataset=name) for name in names if name not in content["stagewise"]]
         whole = [
             Evaluation(dataset=upstream, layers=LAYERS, protocols=()),
             Evaluation(dataset=upstream, measures="none", protocols=SEEN),
@@ -90,21 +120,14 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
             for name in (upstream, first)
             for epoch in sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
         ]
-        jobs.append(replace(job, evaluations=(*plain, *staged, *whole, *along)))
+        jobs.append(replace(job, evaluations=(*others, *staged, *whole, *along)))
     return jobs
 
 
 def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Every method at the same budget, on the pre-training classes and on the whole transfer suite; random weights with it."""
-    content = scale(scale_name)
-    evaluations = transfer(content, measures="papers")
-    start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
-    jobs = []
-    for method, seed in counted(content, "methods", METHODS, seeds):
-        config = resolve(scale_name, method, seed, overrides)
-        seen = evaluations + (start if method == "sl" else ())
-        jobs.append(Job(scale=scale_name, variant=method, config=config, evaluations=seen))
-    return jobs
+    evaluations = transfer(scale(scale_name), measures="papers")
+    return with_start(jobs_of("methods", scale_name, plain(METHODS), seeds, overrides, evaluations))
 
 
 def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -138,15 +161,8 @@ def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = No
     data = content["modes"]["data"]
     probes = tuple(Evaluation(dataset=name, measures="none") for name in content["modes"]["hidden"])
     evaluations = (Evaluation(dataset=data, measures="all", protocols=()), *probes)
-    return [
-        Job(
-            scale=scale_name,
-            variant=method,
-            config=resolve(scale_name, method, seed, (overrides or {}) | {"data": data}),
-            evaluations=evaluations,
-        )
-        for method, seed in counted(content, "modes", ("sl", "sl_mlp", "look", "supcon"), seeds)
-    ]
+    rows = plain(("sl", "sl_mlp", "look", "supcon"))
+    return jobs_of("modes", scale_name, rows, seeds, (overrides or {}) | {"data": data}, evaluations)
 
 
 def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -165,32 +181,11 @@ def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
         if few_shot.applies(load(name).labels, Episodes()):
             chosen += (Episodes(),)
         evaluations += (Evaluation(dataset=name, measures="none", protocols=chosen),)
-    return scored("protocols", scale_name, SUPERVISED, evaluations, seeds, overrides)
+    return with_start(jobs_of("protocols", scale_name, plain(SUPERVISED), seeds, overrides, evaluations))
 
 
 EVERYWHERE = (Knn(), KnnGrid(), LinearPath(), RidgePath(), Broad12())
 FOR_LARGE, FOR_SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
-
-
-def scored(
-    grid: str,
-    scale_name: str,
-    names: Iterable[str],
-    evaluations: tuple[Evaluation, ...],
-    seeds: int,
-    overrides: dict[str, Any] | None,
-) -> list[Job]:
-    """The runs of `methods` that ``names`` name, with other evaluations; those of SL before the first step as well."""
-    start = tuple(replace(evaluation, epoch=0) for evaluation in evaluations)
-    return [
-        Job(
-            scale=scale_name,
-            variant=method,
-            config=resolve(scale_name, method, seed, overrides),
-            evaluations=evaluations + (start if method == "sl" else ()),
-        )
-        for method, seed in counted(scale(scale_name), grid, names, seeds)
-    ]
 
 
 # The benchmark's grid takes minutes for each point. Ours, where the scale says so: its larger rate and smaller batch, 15 epochs
@@ -216,29 +211,7 @@ def fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | Non
     boxes = default("detection", content["detection"])
     evaluations += (Evaluation(dataset=content["detection"], measures="none", protocols=(boxes,)),)
     evaluations = tuple(evaluation for evaluation in evaluations if evaluation.dataset not in lacking)
-    return scored("fine_tuning", scale_name, SUPERVISED, evaluations, seeds, overrides)
-
-
-Rows = dict[str, tuple[str, dict[str, Any]]]
-
-
-def ablation(
-    grid: str,
-    scale_name: str,
-    rows: Rows,
-    seeds: int,
-    overrides: dict[str, Any] | None,
-    evaluations: tuple[Evaluation, ...] = (),
-) -> list[Job]:
-    """Jobs for ``rows``: variant -> (method, its settings), by default evaluated on the unseen classes alone."""
-    content = scale(scale_name)
-    evaluations = evaluations or tuple(Evaluation(dataset=name, measures="none") for name in content["unseen"])
-    jobs = []
-    for variant, (method, settings) in rows.items():
-        for _, seed in counted(content, grid, [variant], seeds):
-            config = resolve(scale_name, method, seed, (overrides or {}) | settings)
-            jobs.append(Job(scale=scale_name, variant=variant, config=config, evaluations=evaluations))
-    return jobs
+    return with_start(jobs_of("fine_tuning", scale_name, plain(SUPERVISED), seeds, overrides, evaluations))
 
 
 def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -258,7 +231,7 @@ def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
             "projector.activation": "relu" if relu else "none",
         } | ({} if linear else {"projector.out": 0})
         rows["+".join(parts) or "none"] = ("sl_mlp", settings) if parts else ("sl", {})
-    return ablation("components", scale_name, rows, seeds, overrides)
+    return jobs_of("components", scale_name, rows, seeds, overrides)
 
 
 def projector(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -271,7 +244,7 @@ def projector(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
         "input l2": ("sl_mlp", {"projector.input_l2": True}),
         "no batch norm": ("sl_mlp", {"projector.batch_norm": False}),
     }
-    return ablation("projector", scale_name, rows, seeds, overrides)
+    return jobs_of("projector", scale_name, rows, seeds, overrides)
 
 
 NO_PROJECTOR = {"projector.hidden_layers": 0, "projector.out": 0}
@@ -284,8 +257,8 @@ def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
         rows |= {f"{method} off": (method, NO_PROJECTOR), f"{method} on": (method, {})}
     content = scale(scale_name)
     staged = Evaluation(dataset=content["stagewise"][0], layers=STAGES, measures="none", protocols=(LinearPath(),))
-    plain = [Evaluation(dataset=name, measures="none") for name in content["unseen"] if name != staged.dataset]
-    return ablation("with_and_without", scale_name, rows, seeds, overrides, (staged, *plain))
+    others = [Evaluation(dataset=name, measures="none") for name in content["unseen"] if name != staged.dataset]
+    return jobs_of("with_and_without", scale_name, rows, seeds, overrides, (staged, *others))
 
 
 def backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -295,14 +268,14 @@ def backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
     for method in ("sl", "sl_mlp", "look"):
         base = resolve(scale_name, method).encoder.arch
         rows |= {f"{method} {base}": (method, {}), f"{method} {other}": (method, {"encoder.arch": other})}
-    return ablation("backbones", scale_name, rows, seeds, overrides)
+    return jobs_of("backbones", scale_name, rows, seeds, overrides)
 
 
 def look_starts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """LOOK from a random network, by each of the starts that ``look.start`` offers."""
     starts = ("fixed", "filled", "ramp", "warmup", "falling")
     rows = {start: ("look", {"look.start": start}) for start in starts}
-    return ablation("look_starts", scale_name, rows, seeds, overrides)
+    return jobs_of("look_starts", scale_name, rows, seeds, overrides)
 
 
 def look_neighbours(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -313,7 +286,7 @@ def look_neighbours(scale_name: str, seeds: int = 0, overrides: dict[str, Any] |
     rows["k all"] = ("look", {"look.k": base.bank.length})
     rows |= {f"τ {tau:g}": ("look", {"temperature": tau}) for tau in (base.temperature / 2, 2 * base.temperature)}
     rows[f"bank {2 * base.bank.length}"] = ("look", {"bank.length": 2 * base.bank.length})
-    return ablation("look_neighbours", scale_name, rows, seeds, overrides)
+    return jobs_of("look_neighbours", scale_name, rows, seeds, overrides)
 
 
 def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -334,13 +307,13 @@ def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | No
         "+ OCM": ("trex", {}),
         "LOOK + multi-crop": ("look", local | {"augmentation.crop_scale": trex.augmentation.crop_scale}),
     }
-    return ablation("trex_buildup", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+    return jobs_of("trex_buildup", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
 def trex_depth(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX with 0 to 3 hidden layers in its projector, all else equal: claim T1."""
     rows = {f"depth {depth}": ("trex", {"projector.hidden_layers": depth}) for depth in range(4)}
-    return ablation("trex_depth", scale_name, rows, seeds, overrides, transfer(scale(scale_name), measures="papers"))
+    return jobs_of("trex_depth", scale_name, rows, seeds, overrides, transfer(scale(scale_name), measures="papers"))
 
 
 def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -354,7 +327,7 @@ def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
         "τ halved": ("trex", {"temperature": base.temperature / 2}),
         "τ doubled": ("trex", {"temperature": base.temperature * 2}),
     }
-    return ablation("trex_parts", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+    return jobs_of("trex_parts", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
 def trex_memory(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -364,7 +337,7 @@ def trex_memory(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | Non
     rows: Rows = {f"bank {length}": ("trex", {"bank.length": length}) for length in lengths}
     rows["random start, dropped tail"] = ("trex", {"bank.start": "random", "bank.tail": "drop"})
     rows["averaged buffers"] = ("trex", {"ema.buffers": "average"})
-    return ablation("trex_memory", scale_name, rows, seeds, overrides)
+    return jobs_of("trex_memory", scale_name, rows, seeds, overrides)
 
 
 def trex_crops(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -377,7 +350,7 @@ def trex_crops(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
             "multi_crop.local_scale": crops.multi_crop.local_scale,
         }
         rows[f"{method}, crops of {other}"] = (method, settings)
-    return ablation("trex_crops", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+    return jobs_of("trex_crops", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
 def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -388,7 +361,7 @@ def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | N
     epochs = resolve(scale_name, "sl", 0, overrides).optimisation.epochs
     strong = {"cross_entropy.label_smoothing": 0.1, "optimisation.epochs": 2 * epochs}
     rows = {"trex_star": ("trex_star", {}), "strong": ("sl", strong)}
-    return ablation("strong_recipe", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+    return jobs_of("strong_recipe", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
 GRIDS: dict[str, Callable[..., list[Job]]] = {
@@ -411,6 +384,12 @@ GRIDS: dict[str, Callable[..., list[Job]]] = {
     "trex_crops": trex_crops,
     "strong_recipe": strong_recipe,
 }
+
+
+def planned(grid: str, scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The jobs of a grid without the rows that the scale's plan leaves out: what a notebook runs, however many ``seeds``."""
+    rows = {job.variant for job in GRIDS[grid](scale_name)}
+    return [job for job in GRIDS[grid](scale_name, seeds, overrides) if job.variant in rows]
 
 
 def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:

@@ -126,9 +126,7 @@ def _claims(scales: list[str], notebooks: Mapping[str, str]) -> str:
 
 
 def _counts(heads: list[str], rows: list[list[str]]) -> str:
-    """How often each verdict was given, for each column that holds verdicts; where tests are numbered, by the first."""
-    if "test" in heads:
-        rows = [row for row in rows if row[heads.index("test")] == "1"]
+    """How often each verdict was given, for each column that holds verdicts."""
     columns = [(head, [word[1] for cell in cells if (word := VERDICT.search(cell))]) for head, cells in _columns(heads, rows)]
     columns = [(head, found) for head, found in columns if found]
     lines = []
@@ -230,15 +228,13 @@ def _kind(cells: list[str]) -> str:
 
 
 def _cell(text: str, links: Mapping[str, str]) -> str:
-    """Text of a cell with its verdict as a badge; a number as the CSV holds it with four digits."""
+    """Text of a cell with its verdict as a badge."""
     if text in links:
         return f'<a href="{links[text]}">{html.escape(text)}</a>'
     if found := VERDICT.search(text):
         rest = text[found.end() :]
         command = f"<br><code>{html.escape(rest[2:])}</code>" if rest.startswith(": ") else html.escape(rest)
         return html.escape(text[: found.start()]) + _verdict(found[1]) + command
-    if "." in text and len(text) > 7 and NUMBER.fullmatch(text) and " " not in text:
-        return f"{float(text.replace('−', '-')):.4g}".replace("-", "−")
     return re.sub(r" (?=±)|(?<=±) |(?<=n) (?==)|(?<==) (?=\d)", "\u00a0", html.escape(text))
 
 

@@ -17,7 +17,9 @@ from studylib.errors import InputError, choose
 from studylib.unchanged import digest, listing, made, unchanged
 
 
-def reproduce(scale: str = "quick", only: Iterable[str] = (), publish: bool = False, force: bool = False) -> int:
+def reproduce(
+    scale: str = "quick", only: Iterable[str] = (), publish: bool = False, force: bool = False, seeds: int = 0
+) -> int:
     """Exit code of all notebooks that take a ``scale``, or of ``only`` some: 0, or that of the first which failed.
 
     A failed notebook does not keep the others from running; one that was stopped (75) does. One is not executed again if
@@ -28,6 +30,7 @@ def reproduce(scale: str = "quick", only: Iterable[str] = (), publish: bool = Fa
         only: names of notebooks, with or without ``.ipynb``.
         publish: copy the figures of the notebooks that succeeded into the repository's ``figures``.
         force: execute what is unchanged as well.
+        seeds: of every run that the scale plans, 0 for its own numbers; for notebooks that have this parameter.
 
     Raises:
         InputError: unknown scale or notebook, unwritable runs folder; before anything runs.
@@ -35,7 +38,7 @@ def reproduce(scale: str = "quick", only: Iterable[str] = (), publish: bool = Fa
     launch.check_scale(scale)
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     known = {file.stem: title(file) for file in select()}
-    chosen = [Execution(notebook, scale) for notebook in select(only)]
+    chosen = [Execution(notebook, scale, seeds) for notebook in select(only)]
     due = {task.name: force or not task.unchanged() for task in chosen}
     if page.CLAIMS in due:
         due[page.CLAIMS] |= any(due.values())
@@ -68,8 +71,10 @@ def reproduce(scale: str = "quick", only: Iterable[str] = (), publish: bool = Fa
 class Execution:
     """A notebook at a scale: what its last execution said, and the next."""
 
-    def __init__(self, notebook: Path, scale: str):
+    def __init__(self, notebook: Path, scale: str, seeds: int = 0):
         self.notebook, self.name, self.given = notebook, notebook.stem, {"scale": scale}
+        if seeds and "seeds" in launch.declared(notebook):
+            self.given["seeds"] = seeds
         self.executed = paths.runs() / "notebooks" / scale / notebook.name
         self.file = self.executed.with_suffix(".json")
         self.figures = paths.figures() / scale / notebook.stem

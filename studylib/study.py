@@ -154,10 +154,12 @@ def _compute(jobs: list[Job], workers: int, show: str) -> None:
                 for slot in set(range(workers)) - set(running):
                     if not waiting:
                         break
-                    if slot not in pool:
-                        pool[slot] = start(slot)
                     job = waiting.pop(0)
-                    running[slot] = (job, *hand(pool[slot], job))
+                    task, log = prepare(job)
+                    running[slot] = (job, log, log.stat().st_size)
+                    if slot not in pool:
+                        pool[slot] = start(slot, log)
+                    hand(pool[slot], task)
                 for slot, (job, log, offset) in list(running.items()):
                     code = answer(pool[slot])
                     running[slot] = (job, log, progress.follow(log, offset))
@@ -179,8 +181,17 @@ def _compute(jobs: list[Job], workers: int, show: str) -> None:
         raise RunError(f"{len(failed)} of {len(jobs)} runs failed; {job.config.name} (exit code {code}): {said}")
 
 
-def start(slot: int) -> subprocess.Popen:
-    """A worker process on GPU or core ``slot``."""
+def prepare(job: Job) -> tuple[Path, Path]:
+    """The file that tells a worker what to do, and the log that its output is appended to."""
+    folder = files.usable(Run(job.config).folder, "STUDYLIB_RUNS")
+    task, log = folder / "job.pickle", folder / "log.txt"
+    files.write(task, lambda file: pickle.dump(job, file))
+    log.touch()
+    return task, log
+
+
+def start(slot: int, log: Path) -> subprocess.Popen:
+    """A worker process on GPU or core ``slot``; what keeps it from starting goes to ``log``."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(paths.REPOSITORY)}
     if torch.cuda.is_available():
         environment["CUDA_VISIBLE_DEVICES"] = str(slot)
@@ -188,21 +199,16 @@ def start(slot: int) -> subprocess.Popen:
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "studylib.worker"]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
-    process = subprocess.Popen(command, **pipes, stderr=subprocess.DEVNULL, env=environment)
+    with log.open("ab") as out:
+        process = subprocess.Popen(command, **pipes, stderr=out, env=environment)
     os.set_blocking(process.stdout.fileno(), False)
     return process
 
 
-def hand(process: subprocess.Popen, job: Job) -> tuple[Path, int]:
-    """Hand ``job`` to a worker; the log that it writes to, and where in it its lines begin."""
-    folder = files.usable(Run(job.config).folder, "STUDYLIB_RUNS")
-    task, log = folder / "job.pickle", folder / "log.txt"
-    files.write(task, lambda file: pickle.dump(job, file))
-    offset = log.stat().st_size if log.exists() else 0
-    log.touch()
+def hand(process: subprocess.Popen, task: Path) -> None:
+    """Hand a worker the file of its next job."""
     with suppress(BrokenPipeError):  # it was killed: its exit code tells
         process.stdin.write(f"{task.absolute()}\n".encode())
-    return log, offset
 
 
 def answer(process: subprocess.Popen) -> int | None:

@@ -56,6 +56,14 @@ def test_a_grid_without_a_plan_is_empty_until_seeds_are_given():
     assert len(grids.trex_crops("quick", 2)) == 8
 
 
+def test_more_seeds_are_of_the_rows_that_are_planned():
+    assert grids.planned("trex_crops", "quick", 2) == []
+    whole, part = grids.look_neighbours("quick", 4), grids.planned("look_neighbours", "quick", 4)
+    rows = [row for row, count in scale("quick")["seeds"]["look_neighbours"].items() if count]
+    assert part == [job for job in whole if job.variant in rows] and len(whole) > len(part) == 4 * len(rows)
+    assert grids.planned("methods", "quick") == grids.methods("quick")
+
+
 def test_methods_are_all_and_random_weights_are_asked_of_sl():
     jobs = grids.methods("quick", 1)
     assert {job.config.method for job in jobs} == set(METHODS)

@@ -412,14 +412,6 @@ def test_summary_shows_what_is_missing():
     assert list(report.summary(frame[:0]).columns) == ["Data set"]
 
 
-def test_differences_have_verdicts():
-    frame = report.select(report.at_end(results()), layer="stage5", dataset="digits")
-    rows = report.differences(frame, "sl", "sl_mlp", {"linear_top1": "higher", "mixtureness": "higher"})
-    assert rows["Verdict"].tolist() in (["supported", "not run"], ["inconclusive", "not run"])
-    mean, half, n = report.paired_difference(frame, "linear_top1", "sl", "sl_mlp")
-    assert rows["SL-MLP − SL"].tolist() == [f"{mean:+.1f} ± {half:.1f} (n = {n})".replace("-", "−"), "·"]
-
-
 def test_write_table_in_three_forms(tmp_path):
     frame = pd.DataFrame({"Data set": ["a_b", "50 % & more"], "Ratio φ": ["1.0 ± 0.1 (n = 3)", "·"], r"x $\phi$": ["−1", "|"]})
     path = report.write_table(frame, "numbers", folder=tmp_path, caption="At 100 %.", lineage=origin())
@@ -427,6 +419,7 @@ def test_write_table_in_three_forms(tmp_path):
     lines = path.read_text().splitlines()
     assert lines[0] == "At 100 %." and lines[2].startswith("| Data set ") and r"\|" in lines[5]
     assert len({len(line) for line in lines[2:5]}) == 1
+    assert [rule.endswith(":") for rule in lines[3].strip("| ").split(" | ")] == [False, True, False]
     tex = (tmp_path / "numbers.tex").read_text()
     assert r"a\_b & 1.0 $\pm$ 0.1 (n = 3) & $-$1 \\" in tex and r"50 \% \& more & $\cdot$" in tex
     assert r"Data set & Ratio $\phi$ & x $\phi$ \\" in tex and r"\toprule" in tex and r"\caption{At 100 \%.}" in tex

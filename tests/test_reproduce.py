@@ -119,6 +119,17 @@ def test_a_second_call_executes_nothing_and_says_so(house, codes, capsys):
     assert again(codes, force=True) == ["00_one", "01_two"]
 
 
+def test_more_seeds_are_for_notebooks_that_take_them(house, codes, monkeypatch):
+    write_notebook(paths.NOTEBOOKS / "01_two.ipynb", "print(1)", parameters=f"{SCALE}\nseeds: int = 0  # of every run")
+    assert again(codes) == ["00_one", "01_two"]
+    given, execute = {}, launch.execute
+    monkeypatch.setattr(
+        launch, "execute", lambda *a: given.update({a[0].stem: a[1]}) or execute(a[0], {"scale": "smoke"}, a[2])
+    )
+    assert again(codes, seeds=3) == ["01_two"]
+    assert given == {"01_two": {"scale": "smoke", "seeds": 3}}
+
+
 def change_notebook(house):
     write_notebook(paths.NOTEBOOKS / "01_two.ipynb", "print(2)", parameters=SCALE)
 

@@ -222,8 +222,8 @@ def test_a_worker_that_is_killed_fails_its_job_alone(runs, monkeypatch):
     started = []
     launch = study.start
 
-    def start(slot):
-        started.append(launch(slot))
+    def start(slot, log):
+        started.append(launch(slot, log))
         if len(started) == 1:
             started[0].kill()
         return started[-1]
@@ -234,10 +234,20 @@ def test_a_worker_that_is_killed_fails_its_job_alone(runs, monkeypatch):
     assert second.done and len(started) == 2
 
 
+def test_a_worker_that_cannot_start_says_why(runs, monkeypatch, tmp_path):
+    broken = tmp_path / "broken"
+    (broken / "studylib").mkdir(parents=True)
+    (broken / "studylib" / "__init__.py").write_text("raise ImportError('no such library here')\n")
+    monkeypatch.setattr(study.paths, "REPOSITORY", broken)
+    monkeypatch.chdir(broken)
+    with pytest.raises(RunError, match=r"exit code 1\): ImportError: no such library here"):
+        study.run([job(Run(resolve("smoke", "sl", 13, {"optimisation.epochs": 1})))], workers=1, show="lines")
+
+
 def test_one_worker_carries_out_several_jobs(runs, monkeypatch):
     started = []
     launch = study.start
-    monkeypatch.setattr(study, "start", lambda slot: started.append(slot) or launch(slot))
+    monkeypatch.setattr(study, "start", lambda slot, log: started.append(slot) or launch(slot, log))
     several = [Run(resolve("smoke", "sl", seed, {"optimisation.epochs": 1})) for seed in (10, 11, 12)]
     study.run([job(run) for run in several], workers=1, show="lines")
     assert all(run.done for run in several) and started == [0]

@@ -42,7 +42,7 @@ from studylib.report.statistics import (
     select,
     verdict,
 )
-from studylib.report.tables import differences, summary, write_table
+from studylib.report.tables import summary, write_table
 from studylib.report.training import training_curves
 from studylib.report.transfer import transfer
 from studylib.report.variants import variants
@@ -59,7 +59,6 @@ __all__ = [
     "conclusions",
     "correlations",
     "depth",
-    "differences",
     "embedding",
     "frontier",
     "interval",

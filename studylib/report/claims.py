@@ -180,8 +180,7 @@ def value(row: Mapping[str, Any]) -> str:
     """``+1.2 ± 3.3 (n = 3)``, or for a correlation ``0.71 [0.20, 0.93] (n = 12)``; ``·`` for none."""
     estimate, low, high, n = (row[name] for name in ("estimate", "low", "high", "n"))
     if row["over"] == "variants" and not pd.isna(estimate):
-        bounds = "" if pd.isna(low) else f" [{low:.2f}, {high:.2f}]"
-        return f"{estimate:.2f}{bounds} (n = {n})".replace("-", "−")
+        return tables.correlation(estimate, low, high, n)
     return tables.number(estimate, high - estimate, n, signed=not str(row["claimed"]).endswith(("1", "1.5")))
 
 
@@ -215,13 +214,11 @@ def publish(folder: Path, readme: Path) -> None:
     about = "; ".join(f"`{name}`: {known[name]['about']}" for name in dict.fromkeys(found["scale"]))
     caption = f"Value, 95 % interval, n and verdict by scale. {about}."
     files.write_text(folder / "claims.csv", found.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found), words=True)}")
+    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found))}")
     text = readme.read_text(encoding="utf-8")
     if BEGIN in text and END in text:
         head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        files.write_text(
-            readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, first=True), words=True)}\n{caption}\n{END}{tail}"
-        )
+        files.write_text(readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, first=True))}\n{caption}\n{END}{tail}")
 
 
 def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
@@ -246,10 +243,11 @@ def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
 
 
 def sentences(found: pd.DataFrame) -> str:
-    """The verdicts in words, a line for each test."""
+    """The verdicts in words, a line for each test; a claim without one has its command."""
     return "\n".join(
-        f"{row['claim']} {row['verdict']}: {row['statement']} ({row['tested_by']}: {value(row)}; claimed {row['claimed']})"
-        for row in found.to_dict("records")
+        f"{row['claim']} {row['verdict']}: {row['statement']} "
+        + (f"({row['tested_by']}: {value(row)}; claimed {row['claimed']})" if row["grid"] else f"({row['command']})")
+        for row in found.fillna({"grid": ""}).to_dict("records")
     )
 
 

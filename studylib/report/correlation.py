@@ -74,10 +74,7 @@ def sign(low: float, high: float) -> str:
 
 def rho(row: Mapping[str, Any]) -> str:
     """ρ with its interval and n, as text."""
-    if math.isnan(row["rho"]):
-        return f"{tables.MISSING} (n = {row['n']})"
-    known = "" if math.isnan(row["low"]) else f" [{row['low']:.2f}, {row['high']:.2f}]"
-    return f"{row['rho']:.2f}{known} (n = {row['n']})".replace("-", "−")
+    return tables.correlation(*(row[name] for name in ("rho", "low", "high", "n")))
 
 
 def predictions(found: pd.DataFrame) -> pd.DataFrame:

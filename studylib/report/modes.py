@@ -8,10 +8,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from studylib.errors import InputError, choose
+from studylib.measures.modes import STARTS
 from studylib.report import style
 
 GAP = 2  # pixels between images
-STARTS = 5  # k-means starts, as in `measures.find_modes`
 
 
 def mode_images(

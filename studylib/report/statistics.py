@@ -14,8 +14,6 @@ CLIP = 0.05  # ours: accuracies in % enter log-odds within [CLIP, 100 - CLIP], s
 
 FEWEST = 5  # ours: pairs below which a rank correlation gets no interval
 
-VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
-
 
 def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float, int]:
     """(mean, half width, n) of Student's t interval at ``level``; missing values (NaN) are left out.

@@ -12,7 +12,6 @@ from studylib.errors import choose
 from studylib.report import statistics, style
 
 MISSING = "·"
-
 HEADS = {"dataset": "Data set", "layer": "Layer", "measure": "Measure", "method": "Method", "variant": "Variant"}
 
 
@@ -28,6 +27,12 @@ def number(value: float, half: float, n: int, measure: str = "", *, signed: bool
     decimals = known.decimals if known and known.decimals is not None else max(0, 2 - _magnitude(largest))
     shown = f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
     return f"{shown} (n = 1)" if n == 1 else f"{shown} ± {half:.{decimals}f} (n = {n})"
+
+
+def correlation(rho: float, low: float, high: float, n: int) -> str:
+    """``0.71 [0.20, 0.93] (n = 12)``; without an interval ``0.71 (n = 4)``, and ``· (n = 2)`` for none."""
+    shown = MISSING if math.isnan(rho) else f"{rho:.2f}" + ("" if math.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+    return f"{shown} (n = {n})".replace("-", "−")
 
 
 def _magnitude(value: float) -> int:
@@ -80,33 +85,6 @@ def _difference(frame: pd.DataFrame, a: str, b: str, column: str) -> str:
     return number(*statistics.paired_difference(frame, measure, a, b, column=column), measure, signed=True)
 
 
-def differences(
-    frame: pd.DataFrame, a: str, b: str, claims: Mapping[str, str], *, by: Sequence[str] = ("dataset",)
-) -> pd.DataFrame:
-    """For each measure of ``claims`` and each combination of ``by``: b minus a paired over seeds, and the verdict.
-
-    Args:
-        claims: measure -> ``higher`` or ``lower``, what is claimed of ``b``. A measure without results is "not run".
-    """
-    body = []
-    for measure, direction in claims.items():
-        rows = statistics.select(frame, measure=measure)
-        keys = list(rows[list(by)].drop_duplicates().itertuples(index=False, name=None)) or [(MISSING,) * len(by)]
-        for key in keys:
-            kept = statistics.select(rows, **dict(zip(by, key, strict=True)))
-            mean, half, n = statistics.paired_difference(kept, measure, a, b)
-            names = {HEADS.get(name, name): _named(name, value) for name, value in zip(by, key, strict=True)}
-            shown = number(mean, half, n, measure, signed=True)
-            body.append(
-                {"Measure": _named("measure", measure)}
-                | names
-                | {"Claimed": direction}
-                | {f"{style.look(b).label} − {style.look(a).label}": shown}
-                | {"Verdict": statistics.verdict(mean, half, n, direction)}
-            )
-    return pd.DataFrame(body)
-
-
 def _named(column: str, value: Any) -> str:
     """A value of the results table, for readers."""
     if column == "method" and (value in style.METHODS or str(value).startswith("file:")):
@@ -131,14 +109,24 @@ def write_table(frame: pd.DataFrame, name: str, *, folder: Path, caption: str, l
     return target
 
 
-def markdown(frame: pd.DataFrame, *, words: bool = False) -> str:
-    """A pipe table; the first column to the left, the others, unless they are ``words``, to the right."""
+def markdown(frame: pd.DataFrame) -> str:
+    """A pipe table, columns of numbers to the right."""
     cells = [[_plain(value) for value in row] for row in frame.itertuples(index=False)]
     heads = [_plain(name) for name in frame.columns]
     widths = [max(map(len, column)) for column in zip(heads, *cells, strict=True)]
     lines = [[text.ljust(width) for text, width in zip(row, widths, strict=True)] for row in (heads, *cells)]
-    rule = ["-" * width if i == 0 or words else "-" * (width - 1) + ":" for i, width in enumerate(widths)]
+    rule = ["-" * width if side == "l" else "-" * (width - 1) + ":" for side, width in zip(_sides(frame), widths, strict=True)]
     return "".join(f"| {' | '.join(line)} |\n" for line in (lines[0], rule, *lines[1:]))
+
+
+def _sides(frame: pd.DataFrame) -> str:
+    """For each column ``r`` if it holds numbers (not the first, which names the rows), else ``l``."""
+    columns = [list(map(str, column)) for _, column in frame.items()]
+    return "".join("r" if i and all(map(_is_number, cells)) else "l" for i, cells in enumerate(columns))
+
+
+def _is_number(text: str) -> bool:
+    return text.lstrip("+−-")[:1].isdigit() or text in (MISSING, "nan", "")
 
 
 def latex(frame: pd.DataFrame, name: str, caption: str) -> str:
@@ -149,7 +137,7 @@ def latex(frame: pd.DataFrame, name: str, caption: str) -> str:
         r"\centering",
         rf"\caption{{{_tex(caption)}}}",
         rf"\label{{tab:{name}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(frame.columns) - 1)}}}",
+        rf"\begin{{tabular}}{{{_sides(frame)}}}",
         r"\toprule",
         rows[0],
         r"\midrule",
