@@ -38,12 +38,10 @@ def test_probe(monkeypatch):
 
 def test_path(monkeypatch):
     monkeypatch.setattr(path, "suite", lambda name: ["digits"])
-    monkeypatch.setattr(path, "LARGER", ("glyphs_georgian/few",))
     monkeypatch.setattr(path, "ENCODER", path.EncoderSettings(arch="resnet10", width=2, stem="conv3s2"))
     result = path.path_speedup()
     check(result, "ratio")
     assert "digits" in result["details"]
-    assert "; without glyphs_georgian/few " in result["details"]
 
 
 def test_path_has_embedded_sets_where_there_are_no_others(monkeypatch):

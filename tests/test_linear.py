@@ -1,5 +1,6 @@
 """The linear probe against scikit-learn, slow loops and the choices it must not make."""
 
+import dataclasses
 import math
 
 import pytest
@@ -177,7 +178,9 @@ def problem():
 @pytest.mark.parametrize("normalise", ["none", "l2", "standardise"])
 def test_the_probe_is_the_slow_procedure(problem, normalise):
     train, train_labels, test, test_labels, _ = problem
-    protocol = LinearPath(values=6, C_low=1e-3, C_high=1e3, normalise=normalise, split_seed=4)
+    protocol = LinearPath(
+        values=6, C_low=1e-3, C_high=1e3, normalise=normalise, split_seed=4, patience=0, search_tolerance=5e-7
+    )
 
     def prepared(seen, other):
         if normalise == "l2":
@@ -188,14 +191,17 @@ def test_the_probe_is_the_slow_procedure(problem, normalise):
 
     fit, held_out = stratified_split(train_labels, 0.2, 4)
     seen, unseen = prepared(train[fit], train[held_out])
-    scores = []
+    losses, scores = [], []
     for C in protocol.grid().tolist():
         weights, bias = reference(seen, train_labels[fit], C)
-        scores.append(100 * float(((unseen.double() @ weights + bias).argmax(1) == train_labels[held_out]).double().mean()))
+        logits = unseen.double() @ weights + bias
+        losses.append(slow_objective(unseen, train_labels[held_out], weights, bias, 1.0) - 0.5 * float(weights.square().sum()))
+        scores.append(100 * float((logits.argmax(1) == train_labels[held_out]).double().mean()))
     found = linear_probe(*problem, protocol)
-    assert [C for C, _ in found.validation] == pytest.approx(protocol.grid().tolist())
-    assert [score for _, score in found.validation] == pytest.approx(scores)
-    assert pytest.approx(protocol.grid()[scores.index(max(scores))].item()) == found.C
+    assert [C for C, *_ in found.validation] == pytest.approx(protocol.grid().tolist())
+    assert [loss * len(held_out) for _, loss, _ in found.validation] == pytest.approx(losses, rel=1e-3)
+    assert [score for *_, score in found.validation] == pytest.approx(scores)
+    assert pytest.approx(protocol.grid()[losses.index(min(losses))].item()) == found.C
     seen, unseen = prepared(train, test)
     weights, bias = reference(seen, train_labels, found.C)
     right = ((unseen.double() @ weights + bias).argmax(1) == test_labels).double()
@@ -216,22 +222,49 @@ def test_the_choice_never_sees_the_test_images(problem):
     assert permuted.top1 < before.top1
 
 
-def test_of_equal_scores_the_smaller_C_is_chosen_and_edges_are_told():
-    # Any C separates these, so that all score 100 % and the first is taken, at the edge of the grid.
+def test_the_best_at_an_end_of_the_grid_is_told():
+    # These are separable, so that the likelihood rises with C.
     features = torch.eye(2).repeat_interleave(20, 0) + 0.01 * torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(2).repeat_interleave(20)
     found = linear_probe(features, labels, features, labels, 2, LinearPath(C_low=1.0, C_high=100.0, values=3))
-    assert (found.C, found.at_grid_edge, found.top1) == (pytest.approx(1), True, 100)
-    assert all(score == 100 for _, score in found.validation)
+    assert (found.C, found.at_grid_edge, found.top1) == (pytest.approx(100), True, 100)
+    assert all(score == 100 for *_, score in found.validation)
     single = linear_probe(features, labels, features, labels, 2, LinearPath(C_low=1.0, C_high=1.0, values=1))
     assert not single.at_grid_edge
 
 
-def test_an_optimum_inside_the_grid_is_not_at_its_edge(problem):
-    found = linear_probe(*problem, LinearPath())
-    assert 1e-5 < found.C < 1e6
-    assert not found.at_grid_edge
-    assert len(found.validation) == 20
+def test_of_equal_likelihoods_the_smaller_C_is_chosen():
+    labels = torch.arange(40) % 2
+    found = linear_probe(torch.ones(40, 3), labels, torch.ones(10, 3), labels[:10], 2, LinearPath(patience=0, values=4))
+    assert pytest.approx(1e-5) == found.C and found.at_grid_edge
+
+
+def test_the_search_ends_once_larger_C_are_worse(problem):
+    whole = linear_probe(*problem, LinearPath(patience=0))
+    losses = [loss for _, loss, _ in whole.validation]
+    best = losses.index(min(losses))
+    assert len(losses) == 20 and 0 < best < 17 and not whole.at_grid_edge
+    for patience in (1, 2):
+        found = linear_probe(*problem, LinearPath(patience=patience))
+        assert found.validation == whole.validation[: best + patience + 1]
+        assert dataclasses.replace(found, validation=whole.validation) == whole
+
+
+def test_the_final_fit_is_that_of_the_path_whatever_the_search_took(problem):
+    train, train_labels, test, test_labels, _ = problem
+    found = linear_probe(*problem, LinearPath(search_tolerance=1e-2))
+    final = fit_path(train, train_labels, torch.tensor([found.C], dtype=torch.float64), 6)
+    assert found.top1 == pytest.approx(top1(final.predict(test)[0], test_labels))
+
+
+def test_features_of_half_precision_are_fitted_in_single(problem):
+    train, train_labels, test, test_labels, _ = problem
+    halves = train.bfloat16(), test.bfloat16()
+    found = linear_probe(halves[0], train_labels, halves[1], test_labels, 6, LinearPath())
+    assert found == linear_probe(halves[0].float(), train_labels, halves[1].float(), test_labels, 6, LinearPath())
+    grid = GRID[8:10]
+    low, full = fit_path(halves[0], train_labels, grid, 6), fit_path(halves[0].float(), train_labels, grid, 6)
+    assert torch.equal(low.objective, full.objective) and torch.equal(low.weights, full.weights.bfloat16())
 
 
 def test_the_split_and_everything_after_it_are_reproducible(problem):
@@ -247,9 +280,11 @@ def test_accuracies_by_hand():
 
 def test_the_protocol_says_what_it_is():
     assert LinearPath().describe() == (
-        "linear: logistic regression by L-BFGS (tolerance 5e-07), features as they are, 20 C in 1e-05…1e+06 chosen on 20% of "
-        "the training images (stratified, seed 0), refitted on all"
+        "linear: logistic regression by L-BFGS (tolerance 5e-07), features as they are; of 20 C in 1e-05…1e+06 that of the "
+        "highest likelihood on 20% of the training images (stratified, seed 0; tolerance 0.001, until 2 larger ones are worse)"
+        ", refitted on all"
     )
+    assert "tolerance 0.001, all of them)" in LinearPath(patience=0).describe()
     assert "standardised" in LinearPath(normalise="standardise").describe()
     assert LinearPath().grid().tolist() == pytest.approx([10 ** (-5 + 11 * i / 19) for i in range(20)])
 
@@ -264,6 +299,8 @@ def test_the_protocol_says_what_it_is():
         ({"C_low": 1.0, "C_high": 1.0}, "linear.values=20"),
         ({"held_out": 1.0}, r"linear.held_out=1\.0"),
         ({"tolerance": 0.0}, r"linear.tolerance=0\.0"),
+        ({"search_tolerance": -1.0}, r"linear.search_tolerance=-1\.0"),
+        ({"patience": -1}, "linear.patience=-1"),
         ({"max_iterations": 0}, "linear.max_iterations=0"),
     ],
 )

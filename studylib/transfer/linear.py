@@ -11,8 +11,14 @@ linear along a step, so that a line search needs no product with the features an
 as rows (with ten classes as columns BLAS takes four to seven times as long); each C starts where the solutions for the
 smaller ones point to. One C after the other takes a quarter of the time of all C as one batch
 (10,000 × 512 features, 100 classes, one core), because it needs a third of the iterations.
+
+`linear_probe` looks for the best C with fits to a loose tolerance, from the smallest C on, and stops when larger ones are no
+longer better. Best is the highest likelihood of held-out images: with some tens of them it tells C apart where accuracy does
+not. On 13 sets and 10 trained encoders of ours that gave 0.6 % more test top-1 than the highest accuracy (standard error
+0.15 %), on random weights 1.2 %.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +32,7 @@ from studylib.transfer.protocols import MAX_ITERATIONS, TOLERANCE, LinearPath
 
 MEMORY = 10  # pairs of L-BFGS, as scikit-learn's (SciPy's default)
 SHORTEST_STEP = 1e-9  # ours: a line search that comes to this has met rounding
+LIVE = 1e-12  # ours: share of the largest eigenvalue below which there is only rounding
 CHUNK = 4096  # ours: rows taken to float64 at a time
 
 
@@ -62,7 +69,7 @@ class LinearResult:
     converged: bool
     """whether the fits for all C, and the final one, reached the tolerance"""
     validation: tuple[tuple[float, float], ...]
-    """(C, held-out top-1 in %) for each C of the grid"""
+    """(C, mean held-out cross entropy, held-out top-1 in %) for each C that was tried"""
 
 
 def linear_probe(
@@ -70,32 +77,72 @@ def linear_probe(
 ) -> LinearResult:
     """Test accuracy of a linear classifier whose C is chosen on a held-out part of the training images.
 
-    ``train`` (n, d) and ``test`` (m, d) float, labels in 0 ... num_classes-1. Of equal held-out scores the smaller C is
-    taken. The classifier is then fitted to all training images, and the test images are used once.
+    ``train`` (n, d) and ``test`` (m, d) float, labels in 0 ... num_classes-1. The C of the highest held-out likelihood is
+    taken, of equals the smaller one. The classifier is then fitted to all training images, and the test images are used once.
 
     Raises:
         InputError: as `fit_path` and `stratified_split`.
     """
     grid = protocol.grid()
-    options = {"tolerance": protocol.tolerance, "max_iterations": protocol.max_iterations}
+    _check(train, train_labels, grid, num_classes)
     fit, held_out = (
         rows.to(train.device) for rows in stratified_split(train_labels.cpu(), protocol.held_out, protocol.split_seed)
     )
-    seen, unseen = normalised(protocol.normalise, train[fit], train[held_out])
-    path = fit_path(seen, train_labels[fit], grid, num_classes, **options)
-    right = (path.predict(unseen) == train_labels[held_out]).sum(1)
-    best = int(right.argmax())  # the first of equals
     seen, unseen = normalised(protocol.normalise, train, test)
-    final = fit_path(seen, train_labels, grid[best : best + 1], num_classes, **options)
-    predicted = final.predict(unseen)[0]
+    axes = _Axes(seen)
+    if protocol.normalise == "standardise":  # by what is known from the images fitted to
+        seen_part, held_part = normalised(protocol.normalise, train[fit], train[held_out])
+        part = _Axes(seen_part)
+    else:  # solutions do not depend on the axes, so that those of all images serve for a part of them
+        part, seen_part, held_part = axes, seen[fit], seen[held_out]
+    present, targets = train_labels.unique(return_inverse=True)
+    problem, held = _Problem(part.place(seen_part), targets[fit], len(present)), part.place(held_part)
+    best, fits, scores = _search(problem, held, targets[held_out], protocol)
+    start = fits[best].solution if part is axes else None
+    problem = _Problem(axes.place(seen), targets, len(present))
+    final = next(_fits(problem, grid[best : best + 1], protocol.tolerance, protocol.max_iterations, start))
+    predicted = present[(final.solution @ axes.place(unseen).T).argmax(0)]
     return LinearResult(
         top1=top1(predicted, test_labels),
         mean_per_class=mean_per_class(predicted, test_labels),
         C=float(grid[best]),
         at_grid_edge=len(grid) > 1 and best in (0, len(grid) - 1),
-        converged=bool(path.converged.all() and final.converged.all()),
-        validation=tuple(zip(grid.tolist(), (100 * right.double() / len(held_out)).tolist(), strict=True)),
+        converged=all(one.converged for one in (*fits, final)),
+        validation=tuple((C, *score) for C, score in zip(grid.tolist(), scores, strict=False)),
     )
+
+
+def choose_C(
+    features: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor, num_classes: int, protocol: LinearPath
+) -> tuple[int, bool]:
+    """Which C of the protocol's grid gives ``held_out`` (m, d) the highest likelihood after a fit to ``features`` (n, d), and
+    whether the fits converged. All held-out classes are among ``labels``.
+
+    Raises:
+        InputError: as `fit_path`.
+    """
+    _check(features, labels, protocol.grid(), num_classes)
+    present, targets = labels.unique(return_inverse=True)
+    axes = _Axes(features)
+    problem = _Problem(axes.place(features), targets, len(present))
+    best, fits, _ = _search(problem, axes.place(held_out), torch.searchsorted(present, held_out_labels), protocol)
+    return best, all(one.converged for one in fits)
+
+
+def _search(
+    problem: "_Problem", held_out: Tensor, targets: Tensor, protocol: LinearPath
+) -> tuple[int, list["_Fit"], list[tuple[float, float]]]:
+    """Number of the best C, and of each C that was tried the fit and the cross entropy and top-1 in % of ``held_out``."""
+    fits, scores = [], []
+    for one in _fits(problem, protocol.grid(), protocol.search_tolerance, protocol.max_iterations):
+        logits = held_out @ one.solution.T
+        right = (logits.argmax(1) == targets).double().mean()
+        fits.append(one)
+        scores.append((float(functional.cross_entropy(logits.double(), targets)), 100 * float(right)))
+        best = min(range(len(scores)), key=lambda number: scores[number][0])  # the first of equals
+        if protocol.patience and len(scores) - 1 - best >= protocol.patience:
+            break
+    return best, fits, scores
 
 
 def normalised(normalise: str, train: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,7 +167,7 @@ def fit_path(
 ) -> Path:
     """Logistic regressions of features (N, d) and labels (N,) for every C of the ascending ``grid`` (K,).
 
-    Products are in the dtype of the features, sums over images and eigenvectors in float64.
+    Products are in the dtype of the features (at least float32), losses are summed in float64.
 
     Args:
         tolerance: a C has converged when the estimated distance g' H⁻¹ g / 2 to the minimum (g: gradient, H⁻¹: L-BFGS's
@@ -134,27 +181,21 @@ def fit_path(
     """
     _check(features, labels, grid, num_classes)
     present, targets = labels.unique(return_inverse=True)
-    mean, rotation, spectrum = _principal_axes(features)
-    design = torch.cat([((part.double() - mean) @ rotation).to(features.dtype) for part in features.split(CHUNK)])
-    problem = _Problem(design, targets, spectrum, len(present))
-    solutions: list[Tensor] = []
-    found = []
-    for number, C in enumerate(grid.tolist()):
-        start = problem.zeros() if not solutions else solutions[-1]
-        if number > 1:  # solutions are smooth in log C, so go on as from the last but one to the last
-            a, b, c = grid[number - 2 : number + 1].double().log().tolist()
-            start = start + (c - b) / (b - a) * (solutions[-1] - solutions[-2])
-        solution, *rest = _minimise(problem, C, start, tolerance, max_iterations)
-        solutions.append(solution)
-        found.append(rest)
-    objective, converged, iterations = zip(*found, strict=True)
+    axes = _Axes(features)
+    fits = list(_fits(_Problem(axes.place(features), targets, len(present)), grid, tolerance, max_iterations))
     weights = features.new_zeros(len(grid), features.shape[1], num_classes)
     bias = features.new_full((len(grid), num_classes), -torch.inf)
-    for number, solution in enumerate(solutions):
-        w = rotation @ solution[:, :-1].T.double()
+    for number, one in enumerate(fits):
+        w, b = axes.leave(one.solution)
         weights[number][:, present] = w.to(features.dtype)
-        bias[number, present] = (solution[:, -1].double() - mean @ w).to(features.dtype)
-    return Path(weights, bias, torch.tensor(objective, dtype=torch.float64), torch.tensor(converged), torch.tensor(iterations))
+        bias[number, present] = b.to(features.dtype)
+    return Path(
+        weights,
+        bias,
+        objective=torch.tensor([one.objective for one in fits], dtype=torch.float64),
+        converged=torch.tensor([one.converged for one in fits]),
+        iterations=torch.tensor([one.iterations for one in fits]),
+    )
 
 
 def _check(features: Tensor, labels: Tensor, grid: Tensor, num_classes: int) -> None:
@@ -170,26 +211,49 @@ def _check(features: Tensor, labels: Tensor, grid: Tensor, num_classes: int) -> 
         raise InputError("grid", grid.tolist(), "must be positive and ascending")
 
 
-def _principal_axes(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean (d,), eigenvectors (d, r) and eigenvalues (r,) of the covariance times N, float64, where these are not zero.
+class _Axes:
+    """Where problems are solved: features less their mean, along the eigenvectors of their covariance, and a 1.
 
-    W is a combination of the images, hence zero along the other directions; there are many if N < d.
+    Weights are a combination of the images, so that if there are fewer images than dimensions no more directions are needed
+    than images; their products, of which the eigenvectors come, are fewer too.
     """
-    mean = sum(part.double().sum(0) for part in features.split(CHUNK)) / len(features)
-    products = sum((part.double() - mean).T @ (part.double() - mean) for part in features.split(CHUNK))
-    spectrum, rotation = torch.linalg.eigh(products)
-    live = spectrum > torch.finfo(torch.float64).eps * max(features.shape) * spectrum.max()
-    return mean, rotation[:, live], spectrum[live]
+
+    def __init__(self, features: Tensor) -> None:
+        self.mean = sum(part.double().sum(0) for part in features.split(CHUNK)) / len(features)
+        """(d,) float64"""
+        self.dtype = torch.promote_types(features.dtype, torch.float32)
+        if len(features) < features.shape[1]:
+            centred = torch.cat(list(self._centred(features))).double()
+            spectrum, vectors = torch.linalg.eigh(centred @ centred.T)
+            live = spectrum > LIVE * spectrum.max()
+            self.rotation = (centred.T @ (vectors[:, live] / spectrum[live].sqrt())).to(self.dtype)
+        else:
+            self.rotation = torch.linalg.eigh(sum(part.T @ part for part in self._centred(features)))[1]
+        """(d, r)"""
+
+    def _centred(self, features: Tensor) -> Iterator[Tensor]:
+        """Chunks of rows; the difference is taken in float64, since means may be large."""
+        return ((part.double() - self.mean).to(self.dtype) for part in features.split(CHUNK))
+
+    def place(self, features: Tensor) -> Tensor:
+        """Features (n, d) as (n, r + 1)."""
+        along = torch.cat([part @ self.rotation for part in self._centred(features)])
+        return torch.cat((along, along.new_ones(len(along), 1)), dim=1)
+
+    def leave(self, solution: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights (d, M) of the features as they were, and the bias (M,), float64."""
+        weights = (self.rotation @ solution[:, :-1].T).double()
+        return weights, solution[:, -1].double() - self.mean @ weights
 
 
 class _Problem:
     """F over solutions (M, r + 1), the weights of r centred and rotated features and, last, the intercepts."""
 
-    def __init__(self, design: Tensor, targets: Tensor, spectrum: Tensor, classes: int) -> None:
-        self.design = torch.cat((design, design.new_ones(len(design), 1)), dim=1)  # (N, r + 1)
+    def __init__(self, design: Tensor, targets: Tensor, classes: int) -> None:
+        self.design = design  # (N, r + 1)
         self.own = targets[None]
         self.classes = classes
-        self.scale = torch.cat((spectrum, spectrum.new_tensor([float(len(targets))]))).to(design.dtype)
+        self.scale = design.square().sum(0)
         self.penalty = torch.full_like(self.scale, 2.0 if classes == 2 else 1.0)
         self.penalty[-1] = 0  # the intercept is free
 
@@ -223,12 +287,36 @@ class _Problem:
         return C * (residual @ self.design) + self.penalty * weights, hessian.clamp_min(1e-12 * float(hessian.max()))
 
 
+@dataclass(frozen=True)
+class _Fit:
+    solution: Tensor
+    """(M, r + 1)"""
+    objective: float
+    converged: bool
+    iterations: int
+
+
+def _fits(
+    problem: _Problem, grid: Tensor, tolerance: float, max_iterations: int, start: Tensor | None = None
+) -> Iterator[_Fit]:
+    """The solution for every C of the grid, the first from ``start``."""
+    weights = problem.zeros() if start is None else start
+    here, before = (weights, problem.logits(weights)), None
+    for number, C in enumerate(grid.tolist()):
+        start = here
+        if before is not None:  # solutions are smooth in log C, so go on as from the last but one to the last
+            a, b, c = grid[number - 2 : number + 1].double().log().tolist()
+            start = tuple(torch.lerp(old, new, (c - a) / (b - a)) for old, new in zip(before, here, strict=True))
+        solution, logits, *rest = _minimise(problem, C, *start, tolerance, max_iterations)
+        yield _Fit(solution, *rest)
+        here, before = (solution, logits), here if number else None
+
+
 def _minimise(
-    problem: _Problem, C: float, weights: Tensor, tolerance: float, max_iterations: int
-) -> tuple[Tensor, float, bool, int]:
-    """Solution, F there, whether it converged, and the iterations it took."""
+    problem: _Problem, C: float, weights: Tensor, logits: Tensor, tolerance: float, max_iterations: int
+) -> tuple[Tensor, Tensor, float, bool, int]:
+    """Solution, its logits, F there, whether it converged, and the iterations it took."""
     rounding = torch.finfo(weights.dtype).eps
-    logits = problem.logits(weights)
     f, residual = problem.value(logits, weights, C)
     g, h = problem.gradient(residual, weights, C)
     pairs: list[tuple[Tensor, Tensor, float]] = []
@@ -240,7 +328,7 @@ def _minimise(
             pairs, direction = [], -g / h
             slope = _dot(g, direction)
         if max(decrease, -0.5 * slope) <= tolerance * f:
-            return weights, f, True, number
+            return weights, logits, f, True, number
         along, step = problem.logits(direction), 1.0
         while True:
             moved = step * direction
@@ -256,7 +344,7 @@ def _minimise(
         curvature = _dot(moved, g - old_g)
         if curvature > 0:
             pairs = [*pairs[1 - MEMORY :], (moved, g - old_g, 1 / curvature)]
-    return weights, f, False, max_iterations
+    return weights, logits, f, False, max_iterations
 
 
 def _times_inverse_hessian(g: Tensor, h: Tensor, pairs: list[tuple[Tensor, Tensor, float]]) -> Tensor:
@@ -275,4 +363,4 @@ def _times_inverse_hessian(g: Tensor, h: Tensor, pairs: list[tuple[Tensor, Tenso
 
 
 def _dot(a: Tensor, b: Tensor) -> float:
-    return float((a * b).double().sum())
+    return float(torch.dot(a.flatten(), b.flatten()))

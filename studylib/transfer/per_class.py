@@ -11,7 +11,7 @@ from studylib.errors import InputError
 from studylib.transfer.accuracy import interval, mean_per_class, top1
 from studylib.transfer.few_shot import class_rows
 from studylib.transfer.inputs import check_sets
-from studylib.transfer.linear import fit_path, normalised
+from studylib.transfer.linear import choose_C, fit_path, normalised
 from studylib.transfer.protocols import LinearPath
 
 
@@ -67,9 +67,9 @@ def per_class_accuracy(
     """Test accuracy for each N of the protocol. ``train`` (n, d), ``test`` (m, d), labels in 0 ... num_classes-1.
 
     As in CoG, C is chosen on a held-out part of all training images (more than N of a class) by fits to N images of each
-    class of the rest; then N images of each class are drawn from all training images for the final fit. A class with
-    fewer images gives what it has. The images for N are among those for a larger N (ours). Of equal held-out scores the
-    smaller C is taken, and the test images are used once, after the choice.
+    class of the rest, by the highest likelihood (ours); then N images of each class are drawn from all training images for the
+    final fit. A class with fewer images gives what it has. The images for N are among those for a larger N (ours). The test
+    images are used once, after the choice.
 
     Raises:
         InputError: as `studylib.transfer.inputs.check_sets` and `stratified_split`.
@@ -88,14 +88,13 @@ def per_class_accuracy(
         for count in protocol.images:
             rows = torch.cat([own[:count] for own in rest])
             seen, unseen = normalised(linear.normalise, train[rows], train[held_out])
-            path = fit_path(seen, train_labels[rows], grid, num_classes, **options)
-            best = int((path.predict(unseen) == train_labels[held_out]).sum(1).argmax())  # the first of equals
+            best, reached = choose_C(seen, train_labels[rows], unseen, train_labels[held_out], num_classes, linear)
             rows = torch.cat([own[:count] for own in everything])
             seen, unseen = normalised(linear.normalise, train[rows], test)
             final = fit_path(seen, train_labels[rows], grid[best : best + 1], num_classes, **options)
             predicted = final.predict(unseen)[0]
             scores = top1(predicted, test_labels), mean_per_class(predicted, test_labels)
-            found[count].append((*scores, best, bool(path.converged.all() and final.converged.all())))
+            found[count].append((*scores, best, reached and bool(final.converged.all())))
     results = []
     for count, draws in found.items():
         accuracy, per_class, best, converged = zip(*draws, strict=True)

@@ -60,7 +60,7 @@ class KnnGrid:
 
 @dataclass(frozen=True, kw_only=True)
 class LinearPath:
-    """Multinomial logistic regression over a whole grid of C, chosen on held-out training images, then fitted on all.
+    """Multinomial logistic regression over a grid of C, chosen on held-out training images, then fitted on all.
 
     The range of C and the share of held-out images are t-ReX's (code:transfer/logreg), which tries 30 random C.
     """
@@ -73,8 +73,12 @@ class LinearPath:
     split_seed: int = 0
     tolerance: float = TOLERANCE
     """share of the objective that may be missing when a fit stops, by an estimate (`studylib.transfer.fit_path`); ours"""
+    search_tolerance: float = 1e-3
+    """the same while C is searched for; ours"""
     max_iterations: int = MAX_ITERATIONS
     """of L-BFGS for each C; a fit that needs more is reported; ours"""
+    patience: int = 2
+    """larger C that are tried after the best so far, before the search ends; 0: the whole grid; ours"""
     normalise: str = "none"
     """none: features as they are (t-ReX); l2: each image's features to length 1; standardise: each dimension to mean 0 and
     variance 1 on the images fitted to"""
@@ -87,8 +91,11 @@ class LinearPath:
             raise InputError("linear.values", self.values, "must be at least 1, and 1 if C_low is C_high")
         if not 0 < self.held_out < 1:
             raise InputError("linear.held_out", self.held_out, "must be between 0 and 1")
-        if not self.tolerance > 0:
-            raise InputError("linear.tolerance", self.tolerance, "must be positive")
+        for field in ("tolerance", "search_tolerance"):
+            if not getattr(self, field) > 0:
+                raise InputError(f"linear.{field}", getattr(self, field), "must be positive")
+        if self.patience < 0:
+            raise InputError("linear.patience", self.patience, "must be 0, for the whole grid, or more")
         if self.max_iterations < 1:
             raise InputError("linear.max_iterations", self.max_iterations, "must be at least 1")
 
@@ -98,7 +105,9 @@ class LinearPath:
 
     def describe(self) -> str:
         return (
-            f"linear: logistic regression by L-BFGS (tolerance {self.tolerance:g}), features {NORMALISE[self.normalise]}, "
-            f"{self.values} C in {self.C_low:g}…{self.C_high:g} chosen on {self.held_out:.0%} of the training images "
-            f"(stratified, seed {self.split_seed}), refitted on all"
+            f"linear: logistic regression by L-BFGS (tolerance {self.tolerance:g}), features {NORMALISE[self.normalise]}; "
+            f"of {self.values} C in {self.C_low:g}…{self.C_high:g} that of the highest likelihood on {self.held_out:.0%} of "
+            f"the training images (stratified, seed {self.split_seed}; tolerance {self.search_tolerance:g}, "
+            + (f"until {self.patience} larger ones are worse" if self.patience else "all of them")
+            + "), refitted on all"
         )
