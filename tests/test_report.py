@@ -241,6 +241,21 @@ def test_components(frame):
 
 
 @pytest.mark.parametrize(
+    ("variant", "label"),
+    [
+        ("sl_mlp resnet18", "SL-MLP ResNet-18"),
+        ("moco_v2 off", "MoCo v2, no projector"),
+        ("sl on", "SL, projector"),
+        ("trex, crops of trex_star", "t-ReX, crops of t-ReX*"),
+        ("linear+bn", "linear+bn"),
+        ("depth 3", "depth 3"),
+    ],
+)
+def test_variants_have_names_for_readers(variant, label):
+    assert style.variant_label(variant) == label
+
+
+@pytest.mark.parametrize(
     "frame", [ablation(), ablation(seeds=1, without=["relu"]), ablation(seeds=0)], ids=["all", "one", "none"]
 )
 def test_variants(frame):

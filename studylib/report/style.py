@@ -4,6 +4,7 @@ Fonts come with Matplotlib, so that a figure has the same bytes on every machine
 """
 
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -207,6 +208,13 @@ def measure_label(measure: str) -> str:
         count = measure.removeprefix("per_class_top1_")
         return f"{count} image{'s' * (count != '1')} per class, top-1 (%)"
     return MEASURES[measure].label if measure in MEASURES else measure.replace("_", " ")
+
+
+def variant_label(variant: str) -> str:
+    """A name for readers: of methods and backbones in it, and of ``METHOD on`` and ``METHOD off``."""
+    text = re.sub(r"\w+", lambda word: METHODS[word[0]].label if word[0] in METHODS else word[0], variant)
+    text = re.sub(r"resnet(\d+)", r"ResNet-\1", text)
+    return re.sub(r" (on|off)$", lambda end: {"on": ", projector", "off": ", no projector"}[end[1]], text)
 
 
 def dataset_label(dataset: str) -> str:

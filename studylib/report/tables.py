@@ -89,6 +89,8 @@ def _named(column: str, value: Any) -> str:
     """A value of the results table, for readers."""
     if column == "method" and (value in style.METHODS or str(value).startswith("file:")):
         return style.look(value).label
+    if column == "variant":
+        return style.variant_label(str(value))
     if column == "dataset":
         return style.dataset_label(value)
     if column == "measure":

@@ -39,7 +39,7 @@ def variants(
         if part.empty:
             axes.set_xticks([])
         axes.set_xlabel(style.measure_label(measure))
-        axes.set_yticks(range(len(names)), names)
+        axes.set_yticks(range(len(names)), [style.variant_label(name) for name in names])
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.1)

@@ -129,22 +129,6 @@ def choose_C(
     return best, all(one.converged for one in fits)
 
 
-def _search(
-    problem: "_Problem", held_out: Tensor, targets: Tensor, protocol: LinearPath
-) -> tuple[int, list["_Fit"], list[tuple[float, float]]]:
-    """Number of the best C, and of each C that was tried the fit and the cross entropy and top-1 in % of ``held_out``."""
-    fits, scores = [], []
-    for one in _fits(problem, protocol.grid(), protocol.search_tolerance, protocol.max_iterations):
-        logits = held_out @ one.solution.T
-        right = (logits.argmax(1) == targets).double().mean()
-        fits.append(one)
-        scores.append((float(functional.cross_entropy(logits.double(), targets)), 100 * float(right)))
-        best = min(range(len(scores)), key=lambda number: scores[number][0])  # the first of equals
-        if protocol.patience and len(scores) - 1 - best >= protocol.patience:
-            break
-    return best, fits, scores
-
-
 def normalised(normalise: str, train: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Both sets of features, normalised by what is known from the first."""
     if normalise == "l2":
@@ -294,6 +278,22 @@ class _Fit:
     objective: float
     converged: bool
     iterations: int
+
+
+def _search(
+    problem: _Problem, held_out: Tensor, targets: Tensor, protocol: LinearPath
+) -> tuple[int, list[_Fit], list[tuple[float, float]]]:
+    """Number of the best C, and of each C that was tried the fit and the cross entropy and top-1 in % of ``held_out``."""
+    fits, scores = [], []
+    for one in _fits(problem, protocol.grid(), protocol.search_tolerance, protocol.max_iterations):
+        logits = held_out @ one.solution.T
+        right = (logits.argmax(1) == targets).double().mean()
+        fits.append(one)
+        scores.append((float(functional.cross_entropy(logits.double(), targets)), 100 * float(right)))
+        best = min(range(len(scores)), key=lambda number: scores[number][0])  # the first of equals
+        if protocol.patience and len(scores) - 1 - best >= protocol.patience:
+            break
+    return best, fits, scores
 
 
 def _fits(
