@@ -15,12 +15,12 @@ from urllib.parse import quote
 
 from studylib import files, gallery, paths
 from studylib.errors import RESUME_EXIT
+from studylib.report.tables import NUMBER
 
 CLAIMS = "07_claims"  # the notebook that judges; it reads what the others made
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
 STATES = ("done", "stopped", "failed")
 VERDICT = re.compile(rf"(?:^|\*\*)({'|'.join(VERDICTS + STATES)})(?:\*\*|\b)")
-NUMBER = re.compile(r"(?:[+−-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?(?: ± [\d.]+)?(?: \[.*\])?(?: \(n = \d+\))?|nan|·|)")
 OPEN = 15  # rows of the longest table that is shown unfolded
 LONG = 240  # a caption with more letters is cut after its first sentence, and the rest can be unfolded
 

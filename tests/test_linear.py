@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 
 from studylib.data.splits import stratified_split
 from studylib.errors import InputError
-from studylib.transfer import LinearPath, fit_path, linear_probe
+from studylib.transfer import LinearPath, fit_path, linear, linear_probe
 from studylib.transfer.accuracy import mean_per_class, top1
 
 GRID = LinearPath().grid()
@@ -179,7 +179,7 @@ def problem():
 def test_the_probe_is_the_slow_procedure(problem, normalise):
     train, train_labels, test, test_labels, _ = problem
     protocol = LinearPath(
-        values=6, C_low=1e-3, C_high=1e3, normalise=normalise, split_seed=4, patience=0, search_tolerance=5e-7
+        values=6, C_low=1e-3, C_high=1e3, normalise=normalise, split_seed=4, patience=0, search_tolerance=1e-9
     )
 
     def prepared(seen, other):
@@ -250,18 +250,41 @@ def test_the_search_ends_once_larger_C_are_worse(problem):
         assert dataclasses.replace(found, validation=whole.validation) == whole
 
 
-def test_the_final_fit_is_that_of_the_path_whatever_the_search_took(problem):
+@pytest.mark.parametrize("scale", [1.0, 0.1, 0.01])
+@pytest.mark.parametrize("seed", range(4))
+def test_the_search_does_not_end_before_it_has_begun(scale, seed):
+    """Classes of different sizes and features so small that the smallest C change nothing."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.repeat_interleave(torch.arange(6), torch.tensor([60, 40, 25, 15, 12, 8]))
+    labels = labels[torch.randperm(160, generator=generator)]
+    centres = torch.randn(6, 24, generator=generator)
+    features = scale * (centres[labels] + torch.randn(160, 24, generator=generator))
+    data = features[:120], labels[:120], features[120:], labels[120:], 6
+    found, whole = (linear_probe(*data, LinearPath(patience=patience)) for patience in (2, 0))
+    assert found.C == whole.C > 1e-3 and found.top1 == whole.top1 > 60
+
+
+def test_the_final_fit_is_that_of_the_path_whatever_the_search_took(problem, monkeypatch):
     train, train_labels, test, test_labels, _ = problem
+    asked, fits = [], linear._fits
+    monkeypatch.setattr(
+        linear, "_fits", lambda problem, grid, *rest: asked.append((len(grid), rest[0])) or fits(problem, grid, *rest)
+    )
     found = linear_probe(*problem, LinearPath(search_tolerance=1e-2))
+    assert asked == [(20, 1e-2), (1, 5e-7)]
     final = fit_path(train, train_labels, torch.tensor([found.C], dtype=torch.float64), 6)
     assert found.top1 == pytest.approx(top1(final.predict(test)[0], test_labels))
 
 
-def test_features_of_half_precision_are_fitted_in_single(problem):
+@pytest.mark.parametrize("normalise", ["none", "l2", "standardise"])
+def test_features_of_half_precision_are_fitted_in_single(problem, normalise):
     train, train_labels, test, test_labels, _ = problem
+    halves, protocol = ((20_000 * train).half(), (20_000 * test).half()), LinearPath(normalise=normalise)
+    halves = tuple(values.clamp(max=60_000) for values in halves)  # norms would be infinite
+    found = linear_probe(halves[0], train_labels, halves[1], test_labels, 6, protocol)
+    assert found == linear_probe(halves[0].float(), train_labels, halves[1].float(), test_labels, 6, protocol)
+    assert found.top1 > 30
     halves = train.bfloat16(), test.bfloat16()
-    found = linear_probe(halves[0], train_labels, halves[1], test_labels, 6, LinearPath())
-    assert found == linear_probe(halves[0].float(), train_labels, halves[1].float(), test_labels, 6, LinearPath())
     grid = GRID[8:10]
     low, full = fit_path(halves[0], train_labels, grid, 6), fit_path(halves[0].float(), train_labels, grid, 6)
     assert torch.equal(low.objective, full.objective) and torch.equal(low.weights, full.weights.bfloat16())
@@ -316,6 +339,7 @@ def test_the_protocol_refuses_nonsense(options, message):
         ({"labels": torch.arange(30) % 4}, "labels=3: must be between 0 and 2"),
         ({"labels": torch.arange(29) % 3}, r"features=\(30, 4\)"),
         ({"features": torch.full((30, 4), torch.nan)}, "infinite or not a number"),
+        ({"features": torch.ones(30, 4).long()}, "features='torch.int64': must be floating"),
         ({"grid": torch.tensor([1.0, 0.1])}, "grid=.*ascending"),
         ({"grid": torch.tensor([0.0, 0.1])}, "grid=.*positive"),
     ],

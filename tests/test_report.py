@@ -249,6 +249,7 @@ def test_components(frame):
         ("trex, crops of trex_star", "t-ReX, crops of t-ReX*"),
         ("linear+bn", "linear+bn"),
         ("depth 3", "depth 3"),
+        ("random start, dropped tail", "random start, dropped tail"),
     ],
 )
 def test_variants_have_names_for_readers(variant, label):
@@ -425,6 +426,25 @@ def test_summary_shows_what_is_missing():
     phi = table[(table["Data set"] == "Latin, digits") & (table["Measure"] == "Discriminative ratio φ")]
     assert phi["SL"].item() == tables.number(*statistics.interval(values), "phi")
     assert list(report.summary(frame[:0]).columns) == ["Data set"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "side"),
+    [
+        (["1.0 ± 0.1 (n = 3)", "·", "nan", ""], "r"),
+        (["0.71 [0.20, 0.93] (n = 12)", "· (n = 2)", "−0.5"], "r"),
+        (["+1.2 %", "1e-05"], "r"),
+        (["4 images per class", "1.0"], "l"),
+        (["5-way 5-shot"], "l"),
+        (["−1.0 **contradicted**", "·"], "l"),
+        ([], "l"),
+    ],
+)
+def test_columns_of_numbers_stand_to_the_right(cells, side):
+    lines = tables.markdown(pd.DataFrame({"name": cells, "x": cells})).splitlines()
+    left, right = lines[1].strip("| ").split(" | ")
+    assert not left.endswith(":") and right.endswith(":") == (side == "r")
+    assert rf"\begin{{tabular}}{{l{side}}}" in tables.latex(pd.DataFrame({"name": cells, "x": cells}), "x", "y")
 
 
 def test_write_table_in_three_forms(tmp_path):

@@ -212,7 +212,9 @@ def measure_label(measure: str) -> str:
 
 def variant_label(variant: str) -> str:
     """A name for readers: of methods and backbones in it, and of ``METHOD on`` and ``METHOD off``."""
-    text = re.sub(r"\w+", lambda word: METHODS[word[0]].label if word[0] in METHODS else word[0], variant)
+    text = re.sub(
+        r"\w+", lambda word: METHODS[word[0]].label if word[0] in METHODS and word[0] != "random" else word[0], variant
+    )
     text = re.sub(r"resnet(\d+)", r"ResNet-\1", text)
     return re.sub(r" (on|off)$", lambda end: {"on": ", projector", "off": ", no projector"}[end[1]], text)
 

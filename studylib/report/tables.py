@@ -1,6 +1,7 @@
 """Tables as Markdown, CSV and LaTeX (booktabs) from one frame of text, "mean ± half width (n)" in each cell."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from studylib.errors import choose
 from studylib.report import statistics, style
 
 MISSING = "·"
+NUMBER = re.compile(r"(?:[+−-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?(?: ± [\d.]+)?(?: \[.*\])?|·)?(?: \(n = \d+\))?|nan")
+"""A cell with a number or none, its interval and n"""
 HEADS = {"dataset": "Data set", "layer": "Layer", "measure": "Measure", "method": "Method", "variant": "Variant"}
 
 
@@ -124,11 +127,7 @@ def markdown(frame: pd.DataFrame) -> str:
 def _sides(frame: pd.DataFrame) -> str:
     """For each column ``r`` if it holds numbers (not the first, which names the rows), else ``l``."""
     columns = [list(map(str, column)) for _, column in frame.items()]
-    return "".join("r" if i and all(map(_is_number, cells)) else "l" for i, cells in enumerate(columns))
-
-
-def _is_number(text: str) -> bool:
-    return text.lstrip("+−-")[:1].isdigit() or text in (MISSING, "nan", "")
+    return "".join("r" if i and cells and all(map(NUMBER.fullmatch, cells)) else "l" for i, cells in enumerate(columns))
 
 
 def latex(frame: pd.DataFrame, name: str, caption: str) -> str:
