@@ -264,6 +264,17 @@ def test_the_search_does_not_end_before_it_has_begun(scale, seed):
     assert found.C == whole.C > 1e-3 and found.top1 == whole.top1 > 60
 
 
+def test_poor_features_are_chosen_for_by_accuracy():
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.arange(2000) % 20
+    features = 0.1 * torch.randn(20, 60, generator=generator)[labels] + torch.randn(2000, 60, generator=generator)
+    data = features[:400], labels[:400], features[400:], labels[400:], 20
+    found = linear_probe(*data, LinearPath())
+    losses, scores = ([row[column] for row in found.validation] for column in (1, 2))
+    assert min(losses) > 0.99 * math.log(20) and len(losses) == 20
+    assert found.validation[scores.index(max(scores))][0] == found.C
+
+
 def test_the_final_fit_is_that_of_the_path_whatever_the_search_took(problem, monkeypatch):
     train, train_labels, test, test_labels, _ = problem
     asked, fits = [], linear._fits

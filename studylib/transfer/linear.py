@@ -31,6 +31,7 @@ from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.protocols import MAX_ITERATIONS, TOLERANCE, LinearPath
 
 MEMORY = 10  # pairs of L-BFGS, as scikit-learn's (SciPy's default)
+GAIN = 0.01  # ours: share of the cross entropy that features have to explain for C to be chosen by it
 SHORTEST_STEP = 1e-9  # ours: a line search that comes to this has met rounding
 LIVE = 1e-12  # ours: share of the largest eigenvalue below which there is only rounding
 CHUNK = 4096  # ours: rows taken to float64 at a time
@@ -78,7 +79,8 @@ def linear_probe(
     """Test accuracy of a linear classifier whose C is chosen on a held-out part of the training images.
 
     ``train`` (n, d) and ``test`` (m, d) float, labels in 0 ... num_classes-1. The C of the highest held-out likelihood is
-    taken, of equals the smaller one. The classifier is then fitted to all training images, and the test images are used once.
+    taken, of equals the smaller one; where no likelihood is 1 % better than that of the classes' shares, the C of the highest
+    accuracy. The classifier is then fitted to all training images, and the test images are used once.
 
     Raises:
         InputError: as `fit_path` and `stratified_split`.
@@ -293,16 +295,24 @@ class _Fit:
 def _search(
     problem: _Problem, held_out: Tensor, targets: Tensor, protocol: LinearPath
 ) -> tuple[int, list[_Fit], list[tuple[float, float]]]:
-    """Number of the best C, and of each C that was tried the fit and the cross entropy and top-1 in % of ``held_out``."""
+    """Number of the best C, and of each C that was tried the fit and the cross entropy and top-1 in % of ``held_out``.
+
+    Where no C tells the held-out images 1 % better than the classes' shares do, all are tried and the highest accuracy wins:
+    poor features overfit before they help, so that the likelihood would rather do without them.
+    """
     fits, scores = [], []
+    shares = problem.start()[:, -1]
+    enough = (1 - GAIN) * float(functional.cross_entropy(shares.double().expand(len(targets), -1), targets))
     for one in _fits(problem, protocol.grid(), protocol.search_tolerance, protocol.max_iterations):
         logits = held_out @ one.solution.T
         right = (logits.argmax(1) == targets).double().mean()
         fits.append(one)
         scores.append((float(functional.cross_entropy(logits.double(), targets)), 100 * float(right)))
         best = min(range(len(scores)), key=lambda number: scores[number][0])  # the first of equals
-        if protocol.patience and len(scores) - 1 - best >= protocol.patience:
+        if protocol.patience and scores[best][0] <= enough and len(scores) - 1 - best >= protocol.patience:
             break
+    if scores[best][0] > enough:
+        best = max(range(len(scores)), key=lambda number: scores[number][1])
     return best, fits, scores
 
 
