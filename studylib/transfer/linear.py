@@ -93,16 +93,17 @@ def linear_probe(
     )
     seen, unseen = normalised(protocol.normalise, train, test)
     axes = _Axes(seen)
+    design = axes.place(seen)
     if protocol.normalise == "standardise":  # by what is known from the images fitted to
         seen_part, held_part = normalised(protocol.normalise, train[fit], train[held_out])
         part = _Axes(seen_part)
+        fitted, held = part.place(seen_part), part.place(held_part)
     else:  # solutions do not depend on the axes, so that those of all images serve for a part of them
-        part, seen_part, held_part = axes, seen[fit], seen[held_out]
+        fitted, held = design[fit], design[held_out]
     present, targets = train_labels.unique(return_inverse=True)
-    problem, held = _Problem(part.place(seen_part), targets[fit], len(present)), part.place(held_part)
-    best, fits, scores = _search(problem, held, targets[held_out], protocol)
-    start = fits[best].solution if part is axes else None
-    problem = _Problem(axes.place(seen), targets, len(present))
+    best, fits, scores = _search(_Problem(fitted, targets[fit], len(present)), held, targets[held_out], protocol)
+    start = None if protocol.normalise == "standardise" else fits[best].solution
+    problem = _Problem(design, targets, len(present))
     final = next(_fits(problem, grid[best : best + 1], protocol.tolerance, protocol.max_iterations, start))
     predicted = present[(final.solution @ axes.place(unseen).T).argmax(0)]
     return LinearResult(
