@@ -119,8 +119,9 @@ def linear_probe(
 def choose_C(
     features: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor, num_classes: int, protocol: LinearPath
 ) -> tuple[int, bool]:
-    """Which C of the protocol's grid gives ``held_out`` (m, d) the highest likelihood after a fit to ``features`` (n, d), and
-    whether the fits converged. All held-out classes are among ``labels``.
+    """Which C of the protocol's grid `linear_probe` would choose from fits to ``features`` (n, d), by the likelihood of
+    ``held_out`` (m, d) (where that says nothing, by accuracy), and whether the fits converged. All held-out classes are among
+    ``labels``.
 
     Raises:
         InputError: as `fit_path`.
