@@ -17,7 +17,7 @@ from studylib.probe import Subject, name_of, probe
 from studylib.training import Run
 from studylib.transfer import Knn, LinearPath
 
-VERSION = 3  # raised when a measure or a protocol changes, so that old values are not taken for new ones
+VERSION = 4  # raised when a measure or a protocol changes, so that old values are not taken for new ones
 
 
 @dataclass(frozen=True, kw_only=True)

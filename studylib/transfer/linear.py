@@ -28,10 +28,9 @@ from torch.nn import functional
 from studylib.data.splits import stratified_split
 from studylib.errors import InputError
 from studylib.transfer.accuracy import mean_per_class, top1
-from studylib.transfer.protocols import MAX_ITERATIONS, TOLERANCE, LinearPath
+from studylib.transfer.protocols import GAIN, MAX_ITERATIONS, TOLERANCE, LinearPath
 
 MEMORY = 10  # pairs of L-BFGS, as scikit-learn's (SciPy's default)
-GAIN = 0.01  # ours: share of the cross entropy that features have to explain for C to be chosen by it
 SHORTEST_STEP = 1e-9  # ours: a line search that comes to this has met rounding
 LIVE = 1e-12  # ours: share of the largest eigenvalue below which there is only rounding
 CHUNK = 4096  # ours: rows taken to float64 at a time
