@@ -128,4 +128,5 @@ def test_what_the_grids_vary():
         assert config.projector.exists == variant.endswith(" on")
     assert {config.encoder.arch for config in of("backbones").values()} == {"resnet10", "resnet18"}
     strong = of("strong_recipe")["strong"]
-    assert strong.optimisation.epochs == 2 * resolve("quick", "sl").optimisation.epochs and strong.cross_entropy.label_smoothing == 0.1
+    assert strong.optimisation.epochs == 2 * resolve("quick", "sl").optimisation.epochs
+    assert strong.cross_entropy.label_smoothing == 0.1

@@ -110,5 +110,6 @@ class LinearPath:
             f"of {self.values} C in {self.C_low:g}…{self.C_high:g} that of the highest likelihood on {self.held_out:.0%} of "
             f"the training images (stratified, seed {self.split_seed}; tolerance {self.search_tolerance:g}, "
             + (f"until {self.patience} larger ones are worse" if self.patience else "all of them")
-            + f"), of the highest accuracy where no cross entropy is {GAIN:.0%} below that of the classes' shares; refitted on all"
+            + f"), of the highest accuracy where no cross entropy is {GAIN:.0%} below that of the classes' shares; "
+            + "refitted on all"
         )
