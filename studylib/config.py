@@ -201,6 +201,8 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class TRexPlain:
+    """t-ReX without OCM: class weights that are learned."""
+
     weight_std: float = 0.02
     """standard deviation from which the learned class weights start (code:trex.py). Ours, where it is larger: only their
     direction counts, and the shorter they are, the further a step turns them"""
@@ -211,6 +213,8 @@ class TRexPlain:
 
 @dataclass(frozen=True, kw_only=True)
 class Byol:
+    """BYOL's own settings."""
+
     width: int = 4096
     """width of the predictor's hidden layer (BYOL's for ResNet-50)"""
 

@@ -109,6 +109,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         pass
 
     def forward(self, values: Tensor) -> Tensor:
+        """``values`` (B, C, ...) normalised per channel; the statistics of all processes count alike."""
         if not self.training:
             return super().forward(values)
         axes = [axis for axis in range(values.ndim) if axis != 1]

@@ -1,13 +1,14 @@
 """Claims as data: every expression evaluates, values are those computed by hand, and the verdict follows the rule."""
 
 import math
+import shlex
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
-from studylib import grids, papers
+from studylib import cli, grids, papers, values
 from studylib.config import scale
 from studylib.errors import InputError
 from studylib.report import claims, statistics
@@ -101,6 +102,34 @@ def test_every_expression_evaluates_to_a_value_and_a_verdict():
     assert (rest[rest.over == "variants"].n > 5).all()
     assert set(rest.verdict) <= {"supported", "contradicted", "inconclusive"}
     assert len(claims.by_scale(found)) == len(found)
+
+
+@pytest.mark.parametrize("claim", [name for paper in claims.PAPERS for name in papers.load(paper)["claims"] if name != "T8"])
+def test_a_claim_says_what_would_tell_where_results_contradict_it(claim):
+    entry = claims.evidence(claim)
+    assert entry["why"] and not entry["why"].endswith(".")
+    command = shlex.split(entry["tell"].format(scale="quick", longer=40))
+    assert command[:2] == ["studylib", "grid"]
+    given = cli.studylib.commands["grid"].make_context("grid", command[2:]).params  # refuses what the command line would
+    overrides = values.assignments(given["parameters"])
+    jobs = grids.GRIDS[given["name"]](given["scale"], given["seeds"], overrides)
+    assert len({job.config.seed for job in jobs}) == 3
+    longest = max(job.config.optimisation.epochs for job in jobs)
+    assert longest >= 40 if overrides else longest == 200 or given["name"] == "trex_memory"
+
+
+def test_the_discussion_is_of_contradictions_alone():
+    found = claims.judge({"comparison": everything()["comparison"]}, "quick", ["sl_mlp"])
+    found["verdict"] = "supported"
+    assert claims.discussion(found) == "Nothing here contradicts the papers."
+    found.loc[(found.claim == "S2") | ((found.claim == "S8") & (found.test == 2)), "verdict"] = "contradicted"
+    first, second = claims.discussion(found).splitlines()
+    assert first.startswith("- **S2**, and to diverse domains. `quick`: linear top-1 on other domains, % ")
+    assert ", kNN top-1 on other domains, % " in first and "R, pre-training classes" not in second
+    epochs = 4 * scale("quick")["common"]["optimisation.epochs"]
+    assert first.endswith(f"`studylib grid comparison --scale quick --seeds 3 -p optimisation.epochs={epochs}`.")
+    assert "*Why that may be:* R has a floor" in second
+    assert len(claims.discussion(pd.concat([found, found.assign(scale="small")])).splitlines()) == 4
 
 
 def test_nothing_is_not_run_and_says_what_would():
@@ -294,7 +323,9 @@ def test_published_claims_of_all_scales_stand_in_one_table_and_in_the_readme(tmp
     first = readme.read_text()
     assert first.startswith("# before\n") and first.endswith("after\n") and "old\n" not in first
     assert "| S1 " in first and "quick" in first.splitlines()[3] and first.count("| S1 ") == 1
-    assert (tmp_path / "claims.md").read_text().count("| S1 ") == 2
+    whole = (tmp_path / "claims.md").read_text()
+    assert whole.count("| S1 ") == 2
+    assert whole.endswith(f"\n\n## What contradicts the papers\n\n{claims.discussion(claims.read(tmp_path))}\n")
     both = pd.read_csv(tmp_path / "claims.csv")
     assert list(dict.fromkeys(both.scale)) == ["quick", "small"] and list(both.columns) == claims.COLUMNS
     claims.publish(tmp_path, readme)

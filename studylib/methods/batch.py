@@ -7,6 +7,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Batch:
+    """The images of one training step, augmented, and what is known of them; under ``torchrun`` a process's share."""
+
     views: list[Tensor]
     """for each augmentation that the method asked for: (B, 3, H, W) float in [0, 1]"""
     labels: Tensor

@@ -27,6 +27,7 @@ class Average(nn.Module):
         self.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "Average":
+        """With ``buffers: average`` batch norm stays in evaluation mode, so that it uses the averaged statistics."""
         return super().train(mode and self.settings.buffers == "own")
 
     def momentum(self, progress: float) -> float:

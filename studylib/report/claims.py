@@ -20,6 +20,9 @@ A test of a claim (``studylib/papers/*.yaml``) is an expression over the results
 ``claimed``
     what the paper says of the value: ``> 0``, ``< 0``, ``> -2`` (not worse by more than 2).
 
+Beside its tests a claim has a ``why``, what may be the reason where results contradict it, and ``tell``, the command whose
+results would tell: ``{scale}`` is the scale's name, ``{longer}`` four times its epochs.
+
 The first test of a claim decides on it; the others are shown beside it.
 """
 
@@ -214,7 +217,8 @@ def publish(folder: Path, readme: Path) -> None:
     about = "; ".join(f"`{name}`: {known[name]['about']}" for name in dict.fromkeys(found["scale"]))
     caption = f"Value, 95 % interval, n and verdict by scale. {about}."
     files.write_text(folder / "claims.csv", found.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found))}")
+    against = f"## What contradicts the papers\n\n{discussion(found)}\n"
+    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found))}\n{against}")
     text = readme.read_text(encoding="utf-8")
     if BEGIN in text and END in text:
         head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
@@ -249,6 +253,25 @@ def sentences(found: pd.DataFrame) -> str:
         + (f"({row['tested_by']}: {value(row)}; claimed {row['claimed']})" if row["grid"] else f"({row['command']})")
         for row in found.fillna({"grid": ""}).to_dict("records")
     )
+
+
+def discussion(found: pd.DataFrame) -> str:
+    """Markdown: for each scale what contradicts the papers, what the reason may be, and the command that would tell."""
+    lines = []
+    for (name, claim), rows in select(found, verdict="contradicted").groupby(["scale", "claim"], sort=False):
+        told = ", ".join(f"{row['tested_by']} {value(row)} (claimed {row['claimed']})" for row in rows.to_dict("records"))
+        entry, settings = evidence(claim), scale(name)
+        command = entry["tell"].format(scale=name, longer=4 * settings["common"]["optimisation.epochs"])
+        lines.append(
+            f"- **{claim}**, {entry['statement']}. `{name}`: {told}. *Why that may be:* {entry['why']}. "
+            f"*What would tell:* `{command}`."
+        )
+    return "\n".join(lines) or "Nothing here contradicts the papers."
+
+
+def evidence(claim: str) -> dict[str, Any]:
+    """What `studylib.papers` has of a claim, such as ``S1``."""
+    return {name: entry for paper in PAPERS for name, entry in papers.load(paper)["claims"].items()}[claim]
 
 
 def probe_notes(frame: pd.DataFrame) -> str:

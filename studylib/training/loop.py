@@ -281,6 +281,7 @@ def snapshot_epochs(epochs: int, kind: str) -> set[int]:
 
 
 def channels_last(images: Tensor) -> Tensor:
+    """Images (B, 3, H, W) in the memory format that convolutions are fastest in."""
     return images.contiguous(memory_format=torch.channels_last)
 
 

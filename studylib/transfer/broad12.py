@@ -46,6 +46,7 @@ class Broad12:
             raise InputError("broad12.held_out", self.held_out, "must be between 0 and 1")
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         rates, batches, decays = (
             "|".join(f"{value:g}" for value in values) for values in (self.learning_rates, self.batches, self.weight_decays)
         )

@@ -56,6 +56,7 @@ def check_budget(name: str, protocol: Tunable) -> None:
 
 
 def said(values: Iterable[Any]) -> str:
+    """Values of a grid, such as ``0.01|0.1``."""
     return "|".join(f"{value:g}" for value in values)
 
 
@@ -69,6 +70,7 @@ def describe_tuning(protocol: Tunable) -> str:
 
 
 def describe_crops(protocol: Tunable) -> str:
+    """What training images are augmented by."""
     low, high = protocol.crop_scale
     return f"crops of {low:.0%}…{high:.0%} of the image and flips (where the set allows them)"
 

@@ -71,6 +71,7 @@ class Detection:
             raise InputError("detection.frozen_stages", self.frozen_stages, f"must be in 0 … {len(LEVELS) + 1}")
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"detection: Faster R-CNN, FPN of {self.channels} channels, anchors {'/'.join(map(str, self.anchors))} px, images "
             f"{f'resized to {self.image_size} px' if self.image_size else 'as they are'}, "

@@ -39,6 +39,7 @@ class Episodes:
             raise InputError("episodes.C", self.C, "must be positive")
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"few-shot: {self.episodes} episodes, {self.ways}-way {self.shots}-shot, {self.queries} queries each, logistic "
             f"regression (C={self.C:g}), features l2-normalised, seed {self.seed}; mean with a 95 % interval over episodes"

@@ -61,6 +61,7 @@ class FineTune:
         return list(itertools.product(self.learning_rates, self.batches, self.weight_decays))
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"fine-tuning: BatchNorm + linear layer, encoder trained along, SGD (momentum {MOMENTUM}, lr ×0.1 at 1/2 and 3/4), "
             f"{descent.describe_crops(self)}; lr {descent.said(self.learning_rates)}, batch {descent.said(self.batches)}, "

@@ -35,6 +35,7 @@ class PerClass:
             raise InputError("per_class.draws", self.draws, "must be at least 1")
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"few-shot: {'|'.join(map(str, self.images))} images per class, {self.draws} draws, C chosen on the whole held-out "
             f"part and drawn images then taken from all; {self.linear.describe()}"

@@ -28,6 +28,7 @@ class Knn:
             raise InputError("knn.temperature", self.temperature, "must be positive")
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return f"kNN: cosine, k={self.k}, votes exp(s/{self.temperature:g})"
 
 
@@ -52,6 +53,7 @@ class KnnGrid:
             raise InputError("knn_grid.held_out", self.held_out, "must be between 0 and 1")
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         ks, temperatures = ("|".join(f"{value:g}" for value in values) for values in (self.k, self.temperature))
         return (
             f"kNN: cosine, k={ks}, votes exp(s/T), T={temperatures} chosen on {self.held_out:.0%} of the training images "
@@ -105,6 +107,7 @@ class LinearPath:
         return torch.logspace(math.log10(self.C_low), math.log10(self.C_high), self.values, dtype=torch.float64)
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"linear: logistic regression by L-BFGS (tolerance {self.tolerance:g}), features {NORMALISE[self.normalise]}; "
             f"of {self.values} C in {self.C_low:g}…{self.C_high:g} that of the highest likelihood on {self.held_out:.0%} of "

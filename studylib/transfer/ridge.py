@@ -43,6 +43,7 @@ class RidgePath:
         return torch.logspace(math.log10(self.low), math.log10(self.high), self.values, dtype=torch.float64)
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"ridge: regression of centred one-hot targets, {self.values} penalties in {self.low:g}…{self.high:g} of the "
             f"mean eigenvalue chosen on {self.held_out:.0%} of the training images (stratified, seed {self.split_seed}), "

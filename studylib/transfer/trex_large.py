@@ -50,6 +50,7 @@ class TrexLarge:
         return [(1 + math.cos(math.pi * max(epoch - 1, 0) / self.epochs)) / 2 for epoch in range(self.epochs)]
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"t-ReX, large sets: linear layer, features l2-normalised, SGD (momentum {MOMENTUM}, batch {self.batch}, "
             f"{self.epochs} epochs, cosine), {self.trials} TPE trials of lr in "

@@ -39,6 +39,7 @@ class TrexSmall8:
             raise InputError("trex_small8.held_out", self.held_out, "must be between 0 and 1")
 
     def describe(self) -> str:
+        """The protocol in words, as printed with every table."""
         return (
             f"t-ReX, small sets: logistic regression (scikit-learn, L-BFGS, at most {self.max_iterations} iterations), "
             f"features as they are, {self.trials} TPE trials of C in {self.C_low:g}…{self.C_high:g} on {self.held_out:.0%} of "
