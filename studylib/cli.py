@@ -309,14 +309,16 @@ def plan(scale: str, names: tuple[str, ...]) -> None:
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of each variant [the scale's number]")
 @click.option("-p", "parameters", metavar="FIELD=VALUE", multiple=True, help="Change a setting of every run; repeatable.")
 def grid(name: str, scale: str, seeds: int | None, parameters: tuple[str, ...]) -> None:
-    """Run what is missing of the named GRID and print its means; `studylib plan` lists the grids and what they cost.
+    """Run what is missing of the named GRID and print its means and what they say of the papers' claims.
+
+    `studylib plan` lists the grids and what they cost.
 
     The whole results table is written to runs/grids/SCALE/GRID.csv.
 
     \b
     Examples:
-      studylib grid look_starts
-      studylib grid projector --seeds 3 -p optimisation.epochs=6
+      studylib grid components
+      studylib grid look_starts --seeds 3 -p optimisation.epochs=6
     """
     overrides = values.assignments(parameters)
     files.usable(paths.runs(), "STUDYLIB_RUNS")
@@ -324,6 +326,7 @@ def grid(name: str, scale: str, seeds: int | None, parameters: tuple[str, ...]) 
 
     from studylib import grids, report, study
     from studylib.errors import choose
+    from studylib.report import claims
 
     make = grids.GRIDS[choose("grid", name, grids.GRIDS)]
     jobs = make(scale, **({"seeds": seeds} if seeds else {}), overrides=overrides)
@@ -335,6 +338,8 @@ def grid(name: str, scale: str, seeds: int | None, parameters: tuple[str, ...]) 
     end = report.select(report.at_end(results), layer="stage5", split="test", measure=["monitor_knn_top1", "linear_top1"])
     means = pandas.concat([report.over_datasets(part, how="mean") for _, part in end.groupby("measure", sort=False)])
     print(report.summary(means, rows=("variant",), columns="measure").to_string(index=False))
+    found = claims.judge({name: results}, scale)
+    print(claims.sentences(found[found["grid"].notna() & (found["verdict"] != "not run")]))
     print(file)
 
 

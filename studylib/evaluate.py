@@ -92,7 +92,8 @@ def _compute(source: Run | External, evaluation: Evaluation, missing: list[tuple
     if source.pretraining_set and checksum(source.pretraining_set) != source.data_sha256:
         raise InputError("run", source.name, f"was trained on another {source.pretraining_set}; move {source.folder} away")
     upstream = None
-    if evaluation.measures != "none" and source.pretraining_set not in (None, evaluation.dataset):
+    measured = any(isinstance(part, str) for _, part, _ in missing)
+    if measured and source.pretraining_set not in (None, evaluation.dataset):
         upstream = extract(source, load(source.pretraining_set), evaluation.epoch)
     images = find(evaluation.dataset)
     seen = None if evaluation.dataset in DETECTION else extract(source, images, evaluation.epoch)

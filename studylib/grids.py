@@ -239,8 +239,8 @@ def projector(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
     base = resolve(scale_name, "sl_mlp").projector
     rows = {f"depth {depth}": ("sl_mlp", {"projector.hidden_layers": depth}) for depth in range(4)}
     rows |= {
-        f"width {base.width // 4}": ("sl_mlp", {"projector.width": base.width // 4}),
-        f"bottleneck {base.out // 4}": ("sl_mlp", {"projector.out": base.out // 4}),
+        "quarter width": ("sl_mlp", {"projector.width": base.width // 4}),
+        "quarter bottleneck": ("sl_mlp", {"projector.out": base.out // 4}),
         "input l2": ("sl_mlp", {"projector.input_l2": True}),
         "no batch norm": ("sl_mlp", {"projector.batch_norm": False}),
     }
@@ -321,8 +321,8 @@ def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     base = resolve(scale_name, "trex")
     rows = {
         "base": ("trex", {}),
-        f"width {base.projector.width // 4}": ("trex", {"projector.width": base.projector.width // 4}),
-        f"bottleneck {base.projector.out // 4}": ("trex", {"projector.out": base.projector.out // 4}),
+        "quarter width": ("trex", {"projector.width": base.projector.width // 4}),
+        "quarter bottleneck": ("trex", {"projector.out": base.projector.out // 4}),
         "no input l2": ("trex", {"projector.input_l2": False}),
         "τ halved": ("trex", {"temperature": base.temperature / 2}),
         "τ doubled": ("trex", {"temperature": base.temperature * 2}),
@@ -390,6 +390,13 @@ def planned(grid: str, scale_name: str, seeds: int = 0, overrides: dict[str, Any
     """The jobs of a grid without the rows that the scale's plan leaves out: what a notebook runs, however many ``seeds``."""
     rows = {job.variant for job in GRIDS[grid](scale_name)}
     return [job for job in GRIDS[grid](scale_name, seeds, overrides) if job.variant in rows]
+
+
+def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
+    """`planned`, and with it what else was trained of the grid, up to three seeds: what the claims are judged by."""
+    jobs = {(job.variant, job.config): job for job in planned(grid, scale_name, seeds)}
+    others = {(job.variant, job.config): job for job in GRIDS[grid](scale_name, 3) if Run(job.config).done}
+    return list((others | jobs).values())
 
 
 def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:

@@ -171,7 +171,7 @@ def _compute(jobs: list[Job], workers: int, show: str) -> None:
                             leave(pool.pop(slot))
                 time.sleep(0.1)
         finally:
-            for slot in running:
+            for slot in set(running) & set(pool):
                 pool[slot].send_signal(signal.SIGTERM)
             for process in pool.values():
                 leave(process)
@@ -194,7 +194,9 @@ def start(slot: int, log: Path) -> subprocess.Popen:
     """A worker process on GPU or core ``slot``; what keeps it from starting goes to ``log``."""
     environment = os.environ | {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(paths.REPOSITORY)}
     if torch.cuda.is_available():
-        environment["CUDA_VISIBLE_DEVICES"] = str(slot)
+        given = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]  # by a scheduler, say
+        own = given or [str(number) for number in range(torch.cuda.device_count())]
+        environment["CUDA_VISIBLE_DEVICES"] = own[slot % len(own)]
     else:
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "studylib.worker"]

@@ -62,9 +62,10 @@ def listing(folder: Path) -> dict[str, int]:
     return {str(file.relative_to(folder)): file.stat().st_mtime_ns for file in sorted(folder.rglob("*")) if file.is_file()}
 
 
-def made(folder: Path, before: Mapping[str, int]) -> dict[str, list[str]]:
-    """What a notebook made since ``before``, the `listing` of its figures then: ``figures``, and the ``runs`` they are from."""
-    written = [name for name, changed in listing(folder).items() if before.get(name) != changed]
+def made(folder: Path, before: Mapping[str, int]) -> dict[str, Any]:
+    """What a notebook made since ``before``, the `listing` of its figures then: ``figures`` with the time each was changed, and
+    the ``runs`` they are from."""
+    written = {name: changed for name, changed in listing(folder).items() if before.get(name) != changed}
     lineages = [gallery.read_json(folder / name) for name in written if name.endswith(".json")]
     runs = sorted({run for lineage in lineages for run in lineage.get("runs", []) if _is_done(run)})
     return {"figures": written, "runs": runs}
@@ -75,11 +76,15 @@ def _is_done(run: str) -> bool:
 
 
 def unchanged(report: Mapping[str, Any], now: str, executed: Path, figures: Path) -> bool:
-    """Whether the last execution succeeded, its `digest` is what it is ``now``, and all that it made is still there."""
+    """Whether the last execution succeeded, its `digest` is what it is ``now``, and all that it made is still as it was.
+
+    The same notebook executed by itself with other parameters writes the same figures: then it is not.
+    """
+    found = listing(figures)
     return (
         report.get("code") == 0
         and report.get("digest") == now
         and executed.exists()
-        and all((figures / name).exists() for name in report["figures"])
+        and all(found.get(name) == changed for name, changed in report["figures"].items())
         and all(map(_is_done, report["runs"]))
     )

@@ -10,6 +10,7 @@ from studylib import grids
 from studylib.config import METHODS, changed, resolve, scale, scales
 from studylib.methods import METHODS as CLASSES
 from studylib.methods import Batch
+from studylib.training import Run
 
 
 @pytest.mark.parametrize("grid", grids.GRIDS)
@@ -62,6 +63,19 @@ def test_more_seeds_are_of_the_rows_that_are_planned():
     rows = [row for row, count in scale("quick")["seeds"]["look_neighbours"].items() if count]
     assert part == [job for job in whole if job.variant in rows] and len(whole) > len(part) == 4 * len(rows)
     assert grids.planned("methods", "quick") == grids.methods("quick")
+
+
+def test_claims_are_judged_by_what_else_was_trained(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path))
+    planned = grids.planned("look_neighbours", "quick")
+    assert grids.trained("look_neighbours", "quick") == planned
+    others = [job for job in grids.look_neighbours("quick", 4) if job not in planned]
+    for job in others:
+        folder = Run(job.config).folder
+        folder.mkdir(exist_ok=True)  # rows of one grid can be the same run
+        (folder / "DONE").touch()
+    found = grids.trained("look_neighbours", "quick")
+    assert sorted(map(repr, found)) == sorted(map(repr, [*planned, *(job for job in others if job.config.seed < 3)]))
 
 
 def test_methods_are_all_and_random_weights_are_asked_of_sl():

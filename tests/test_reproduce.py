@@ -146,6 +146,11 @@ def delete_figure(house):
     (paths.figures() / "smoke" / "01_two" / "phi.png").unlink()
 
 
+def overwrite_figure(house):
+    """As the notebook does when it is executed by itself with other parameters."""
+    (paths.figures() / "smoke" / "01_two" / "phi.png").write_bytes(b"of other seeds")
+
+
 def delete_figures(house):
     shutil.rmtree(paths.figures() / "smoke" / "01_two")
 
@@ -164,7 +169,17 @@ def cut_report(house):
 
 @pytest.mark.parametrize(
     "change",
-    [change_notebook, delete_run, cut_run, delete_figure, delete_figures, delete_executed_copy, delete_report, cut_report],
+    [
+        change_notebook,
+        delete_run,
+        cut_run,
+        delete_figure,
+        overwrite_figure,
+        delete_figures,
+        delete_executed_copy,
+        delete_report,
+        cut_report,
+    ],  # fmt: skip
 )
 def test_what_changed_for_one_notebook_is_executed_again_once(house, codes, change):
     again(codes)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy
 import pytest
@@ -242,6 +243,30 @@ def test_a_worker_that_cannot_start_says_why(runs, monkeypatch, tmp_path):
     monkeypatch.chdir(broken)
     with pytest.raises(RunError, match=r"exit code 1\): ImportError: no such library here"):
         study.run([job(Run(resolve("smoke", "sl", 13, {"optimisation.epochs": 1})))], workers=1, show="lines")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"), [(None, ["0", "1", "0"]), ("", ["0", "1", "0"]), ("2,3", ["2", "3", "2"]), ("GPU-a", ["GPU-a"] * 3)]
+)
+def test_workers_keep_to_the_gpus_that_they_were_given(monkeypatch, tmp_path, given, expected):
+    """As by a scheduler that shares a node; a stand-in for the process, as there is no GPU here."""
+    found = []
+
+    def process(command, env, **kind):
+        found.append(env["CUDA_VISIBLE_DEVICES"])
+        return types.SimpleNamespace(stdout=(tmp_path / "log").open())
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if given is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", given)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(subprocess, "Popen", process)
+    monkeypatch.setattr(os, "set_blocking", lambda *_: None)
+    (tmp_path / "log").touch()
+    for slot in range(3):
+        study.start(slot, tmp_path / "log").stdout.close()
+    assert found == expected
 
 
 def test_one_worker_carries_out_several_jobs(runs, monkeypatch):

@@ -259,14 +259,14 @@ def discussion(found: pd.DataFrame) -> str:
     """Markdown: for each scale what contradicts the papers, what the reason may be, and the command that would tell."""
     lines = []
     for (name, claim), rows in select(found, verdict="contradicted").groupby(["scale", "claim"], sort=False):
-        told = ", ".join(f"{row['tested_by']} {value(row)} (claimed {row['claimed']})" for row in rows.to_dict("records"))
+        told = "; ".join(f"{row['tested_by']}: {value(row)} (claimed {row['claimed']})" for row in rows.to_dict("records"))
         entry, settings = evidence(claim), scale(name)
         command = entry["tell"].format(scale=name, longer=4 * settings["common"]["optimisation.epochs"])
         lines.append(
             f"- **{claim}**, {entry['statement']}. `{name}`: {told}. *Why that may be:* {entry['why']}. "
             f"*What would tell:* `{command}`."
         )
-    return "\n".join(lines) or "Nothing here contradicts the papers."
+    return "\n".join(lines) or "No test that was run contradicts the papers."
 
 
 def evidence(claim: str) -> dict[str, Any]:
