@@ -169,17 +169,8 @@ def cut_report(house):
 
 @pytest.mark.parametrize(
     "change",
-    [
-        change_notebook,
-        delete_run,
-        cut_run,
-        delete_figure,
-        overwrite_figure,
-        delete_figures,
-        delete_executed_copy,
-        delete_report,
-        cut_report,
-    ],  # fmt: skip
+    [change_notebook, delete_run, cut_run, delete_figure, overwrite_figure]
+    + [delete_figures, delete_executed_copy, delete_report, cut_report],
 )
 def test_what_changed_for_one_notebook_is_executed_again_once(house, codes, change):
     again(codes)
