@@ -167,11 +167,11 @@ def cut_report(house):
     (house / "runs" / "notebooks" / "smoke" / "01_two.json").write_text("{")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [change_notebook, delete_run, cut_run, delete_figure, overwrite_figure]
-    + [delete_figures, delete_executed_copy, delete_report, cut_report],
-)
+OF_THE_RUN = [change_notebook, delete_run, cut_run, delete_executed_copy, delete_report, cut_report]
+OF_FIGURES = [delete_figure, delete_figures, overwrite_figure]
+
+
+@pytest.mark.parametrize("change", [*OF_THE_RUN, *OF_FIGURES])
 def test_what_changed_for_one_notebook_is_executed_again_once(house, codes, change):
     again(codes)
     change(house)
