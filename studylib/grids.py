@@ -394,9 +394,8 @@ def planned(grid: str, scale_name: str, seeds: int = 0, overrides: dict[str, Any
 
 def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
     """`planned`, and with it what else was trained of the grid, up to three seeds: what the claims are judged by."""
-    jobs = {(job.variant, job.config): job for job in planned(grid, scale_name, seeds)}
-    others = {(job.variant, job.config): job for job in GRIDS[grid](scale_name, 3) if Run(job.config).done}
-    return list((others | jobs).values())
+    jobs = planned(grid, scale_name, seeds)
+    return jobs + [job for job in GRIDS[grid](scale_name, 3) if job not in jobs and Run(job.config).done]
 
 
 def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:

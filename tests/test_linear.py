@@ -299,6 +299,8 @@ def test_features_of_half_precision_are_fitted_in_single(problem, normalise):
     grid = GRID[8:10]
     low, full = fit_path(halves[0], train_labels, grid, 6), fit_path(halves[0].float(), train_labels, grid, 6)
     assert torch.equal(low.objective, full.objective) and torch.equal(low.weights, full.weights.bfloat16())
+    chosen = [linear.choose_C(x, train_labels, x, train_labels, 6, LinearPath()) for x in (halves[0], halves[0].float())]
+    assert chosen[0] == chosen[1]
 
 
 def test_the_split_and_everything_after_it_are_reproducible(problem):

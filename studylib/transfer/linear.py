@@ -86,7 +86,7 @@ def linear_probe(
     """
     grid = protocol.grid()
     _check(train, train_labels, grid, num_classes)
-    train, test = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (train, test))
+    train, test = _single(train), _single(test)
     fit, held_out = (
         rows.to(train.device) for rows in stratified_split(train_labels.cpu(), protocol.held_out, protocol.split_seed)
     )
@@ -127,6 +127,7 @@ def choose_C(
     """
     _check(features, labels, protocol.grid(), num_classes)
     present, targets = labels.unique(return_inverse=True)
+    features, held_out = _single(features), _single(held_out)
     axes = _Axes(features)
     problem = _Problem(axes.place(features), targets, len(present))
     best, fits, _ = _search(problem, axes.place(held_out), torch.searchsorted(present, held_out_labels), protocol)
@@ -170,7 +171,7 @@ def fit_path(
     """
     _check(features, labels, grid, num_classes)
     present, targets = labels.unique(return_inverse=True)
-    single = features.to(torch.promote_types(features.dtype, torch.float32))
+    single = _single(features)
     axes = _Axes(single)
     fits = list(_fits(_Problem(axes.place(single), targets, len(present)), grid, tolerance, max_iterations))
     weights = features.new_zeros(len(grid), features.shape[1], num_classes)
@@ -186,6 +187,11 @@ def fit_path(
         converged=torch.tensor([one.converged for one in fits]),
         iterations=torch.tensor([one.iterations for one in fits]),
     )
+
+
+def _single(features: Tensor) -> Tensor:
+    """``features`` in at least float32: there are no eigenvectors in half precision."""
+    return features.to(torch.promote_types(features.dtype, torch.float32))
 
 
 def _check(features: Tensor, labels: Tensor, grid: Tensor, num_classes: int) -> None:
