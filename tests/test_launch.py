@@ -194,11 +194,12 @@ def test_exit_code_is_that_of_the_notebook(tmp_path, cell, code, message):
 
 
 def test_sigterm_reaches_the_kernel_and_waits_for_its_save(tmp_path):
-    saved = tmp_path / "saved"
+    allowed, saved = tmp_path / "allowed", tmp_path / "saved"
     cell = (
         "import pathlib, signal, time\n"
         "def save(*_):\n"
-        f"    time.sleep(2)\n    pathlib.Path({str(saved)!r}).touch()\n    raise SystemExit(75)\n"
+        f"    while not pathlib.Path({str(allowed)!r}).exists():\n        time.sleep(0.05)\n"
+        f"    pathlib.Path({str(saved)!r}).touch()\n    raise SystemExit(75)\n"
         "signal.signal(signal.SIGTERM, save)\n"
         "print('ready', flush=True)\ntime.sleep(100)"
     )
@@ -209,6 +210,8 @@ def test_sigterm_reaches_the_kernel_and_waits_for_its_save(tmp_path):
     time.sleep(0.5)
     assert studylib_refuses_a_second_writer(notebook, tmp_path / "runs")
     process.send_signal(signal.SIGTERM)  # a repeated signal must not cut the saving short
+    time.sleep(0.5)
+    allowed.touch()
     said, errors = process.communicate(timeout=60)
     assert process.returncode == launch.RESUME_EXIT
     assert saved.exists()

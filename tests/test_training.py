@@ -89,7 +89,7 @@ def test_sigkill_at_any_moment_then_again_is_bit_identical(runs):
     task = runs / "job.pickle"
     task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for wait_for in ("snapshots/epoch-0001.pt", "snapshots/epoch-0004.pt"):
+    for wait_for in ("snapshots/epoch-0001.pt", "snapshots/epoch-0003.pt"):
         process = handed(task, env=environment)
         while not (Run(config).folder / wait_for).exists():
             assert process.poll() is None
@@ -221,17 +221,20 @@ def test_unwritable_runs_folder_is_refused(tmp_path, monkeypatch):
         train(smoke("sl"), say=str)
 
 
-def test_two_processes_on_one_run_the_second_waits_and_finds_it_done(runs):
+def test_of_processes_on_one_run_one_trains_and_the_others_wait_and_find_it_done(runs):
     config = smoke("sl", optimisation__epochs=4)
-    task = runs / "job.pickle"
+    task, log = runs / "job.pickle", runs / "log.txt"
     task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
-    both = [handed(task) for _ in range(2)]
+    with Run(config).locked():  # as a third process would, so that both have to wait
+        both = [handed(task) for _ in range(2)]
+        while not log.exists() or log.read_text().count("waiting for it") < 2:
+            assert [process.poll() for process in both] == [None, None], log.read_text()
+            time.sleep(0.05)
+        assert " epoch " not in log.read_text()
     for process in both:
         process.wait()
     assert [process.returncode for process in both] == [0, 0]
-    said = (runs / "log.txt").read_text()  # of both
-    assert said.count("waiting for it") == 1
-    assert said.count(" epoch ") == 4
+    assert log.read_text().count(" epoch ") == 4  # of both
     assert len(json.loads((Run(config).folder / "record.json").read_text())) == 1
 
 
