@@ -28,7 +28,7 @@ def reproduce(
 
     Args:
         only: names of notebooks, with or without ``.ipynb``.
-        publish: copy the figures of the notebooks that succeeded into the repository's ``figures``.
+        publish: make the repository's ``figures`` those of the notebooks that succeeded.
         force: execute what is unchanged as well.
         seeds: of every run that the scale plans, 0 for its own numbers; for notebooks that have this parameter.
 
@@ -57,13 +57,13 @@ def reproduce(
             if code == launch.RESUME_EXIT:
                 return code
             failed = failed or code
-            succeeded += [task.name] if code == 0 else []
+            succeeded += [task] if code == 0 else []
     if publish:
         from studylib.report import claims
 
-        copied = publish_figures(scale, succeeded)
+        differing = sum(task.publish() for task in succeeded)
         claims.publish(paths.PUBLISHED_FIGURES, paths.REPOSITORY / "README.md")
-        print(f"published {len(copied)} new or changed files to {paths.PUBLISHED_FIGURES}; gallery: {gallery.write()}")
+        print(f"published to {paths.PUBLISHED_FIGURES}: {differing} files differ from before; gallery: {gallery.write()}")
     print(f"report: {page.write(known)}")
     return failed
 
@@ -104,6 +104,24 @@ class Execution:
         export(self.executed)
         files.write_json(self.file, report | {"digest": now} | made(self.figures, before))
         return code, seconds
+
+    def publish(self) -> int:
+        """Make the notebook's folder among the repository's ``figures`` what its last execution made, without what is older.
+
+        Returns:
+            The number of files that this adds, changes or removes.
+        """
+        made, target, differing = self.report()["figures"], paths.PUBLISHED_FIGURES / self.given["scale"] / self.name, 0
+        for name in listing(target):
+            if name not in made:
+                (target / name).unlink()
+                differing += 1
+        for name in made:
+            content = (self.figures / name).read_bytes()
+            if not (target / name).exists() or (target / name).read_bytes() != content:
+                files.write(target / name, lambda out, content=content: out.write(content))
+                differing += 1
+        return differing
 
 
 class Overall:
@@ -203,31 +221,3 @@ def export(executed: Path) -> None:
 
     content, _ = HTMLExporter(embed_images=True).from_filename(str(executed))
     files.write_text(executed.with_suffix(".html"), content)
-
-
-def publish_figures(scale: str, notebooks: Iterable[str]) -> list[Path]:
-    """Files written to the repository's ``figures``: those new or different, of figures that ``notebooks`` made.
-
-    Which notebook made a figure is what the ``notebook`` of its lineage, ``<name>.json``, says; a figure without one stays.
-    """
-    wanted, source = set(notebooks), paths.figures()
-    copied = []
-    for lineage in sorted((source / scale).rglob("*.json")):
-        if _maker(lineage) not in wanted:
-            continue
-        for file in sorted(file for file in lineage.parent.iterdir() if file.stem == lineage.stem and file.is_file()):
-            target, content = paths.PUBLISHED_FIGURES / file.relative_to(source), file.read_bytes()
-            if not target.exists() or target.read_bytes() != content:
-                _copy(target, content)
-                copied.append(target)
-    return copied
-
-
-def _copy(target: Path, content: bytes) -> None:
-    files.write(target, lambda out: out.write(content))
-
-
-def _maker(lineage: Path) -> str | None:
-    """Name of the notebook in a figure's lineage."""
-    notebook = gallery.read_json(lineage).get("notebook")
-    return Path(notebook).name.removesuffix(".ipynb") if notebook else None

@@ -54,12 +54,12 @@ def codes(monkeypatch):
     return given
 
 
-def figure(name: str, notebook: str | None, pixels: bytes = b"png", folder: str = "sl_mlp", runs: list[str] = ()) -> None:
+def figure(name: str, notebook: str, folder: str, runs: list[str] = ()) -> None:
     """A figure with lineage among the runs."""
     place = paths.figures() / "smoke" / folder
     place.mkdir(parents=True, exist_ok=True)
-    (place / f"{name}.png").write_bytes(pixels)
-    (place / f"{name}.json").write_text(json.dumps({"notebook": notebook, "runs": list(runs)} if notebook else {}))
+    (place / f"{name}.png").write_bytes(b"png")
+    (place / f"{name}.json").write_text(json.dumps({"notebook": notebook, "runs": list(runs)}))
 
 
 def again(codes, **options) -> list[str]:
@@ -264,19 +264,27 @@ def test_time_left_is_that_of_earlier_executions(house, codes, capsys, monkeypat
     ]
 
 
-def test_publish_copies_what_differs_of_notebooks_that_succeeded(house, codes):
+def test_published_is_what_the_notebooks_that_succeeded_made_and_nothing_else(house, codes, capsys):
     codes |= {"01_two": 1}
-    figure("good", "00_one")
-    figure("failed", "notebooks/01_two.ipynb")
-    figure("unknown", None)
+    figure("from a test of mine", "00_one", folder="00_one")  # lies in the runs folder, and no execution makes it
+    for notebook in ("00_one", "01_two"):
+        older = paths.PUBLISHED_FIGURES / "smoke" / notebook / "older.png"
+        older.parent.mkdir(parents=True)
+        older.touch()
     assert reproduce.reproduce("smoke", publish=True) == 1
-    published = paths.PUBLISHED_FIGURES / "smoke" / "sl_mlp"
-    assert sorted(file.name for file in published.iterdir()) == ["good.json", "good.png"]
-    assert "![good, sl_mlp at smoke](smoke/sl_mlp/good.png)" in (paths.PUBLISHED_FIGURES / "README.md").read_text()
-    assert reproduce.publish_figures("smoke", ["00_one"]) == []
-    figure("good", "00_one", pixels=b"other")
-    assert reproduce.publish_figures("smoke", ["00_one"]) == [published / "good.png"]
-    assert reproduce.publish_figures("smoke", ["01_two"])[-2:] == [published / "failed.json", published / "failed.png"]
+    published = unchanged.listing(paths.PUBLISHED_FIGURES / "smoke")
+    assert sorted(published) == ["00_one/phi.json", "00_one/phi.png", "01_two/older.png"]
+    assert "![phi, 00_one at smoke](smoke/00_one/phi.png)" in (paths.PUBLISHED_FIGURES / "README.md").read_text()
+    assert f"published to {paths.PUBLISHED_FIGURES}: 3 files differ from before" in capsys.readouterr().out
+    codes |= {"01_two": 0}
+    assert again(codes, publish=True) == ["01_two"]
+    differing = {"01_two/phi.json", "01_two/phi.png", "01_two/older.png"}
+    assert f": {len(differing)} files differ from before" in capsys.readouterr().out
+    now = unchanged.listing(paths.PUBLISHED_FIGURES / "smoke")
+    assert {name: now.get(name) for name in published if name not in differing} == {
+        name: changed for name, changed in published.items() if name not in differing
+    }
+    assert sorted(now) == ["00_one/phi.json", "00_one/phi.png", "01_two/phi.json", "01_two/phi.png"]
 
 
 def test_publish_takes_what_is_unchanged_as_well(house, codes):
