@@ -155,13 +155,13 @@ def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None =
 def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Pre-training on labels that hide others (case and typeface of a letter, the fine class in a coarse one): claim L1.
 
-    What is hidden is looked for inside the classes, and told apart by probes.
+    What is hidden is looked for inside the classes, and told apart by probes. Where the scale hides nothing there are no runs.
     """
     content = scale(scale_name)
     data = content["modes"]["data"]
     probes = tuple(Evaluation(dataset=name, measures="none") for name in content["modes"]["hidden"])
     evaluations = (Evaluation(dataset=data, measures="all", protocols=()), *probes)
-    rows = plain(("sl", "sl_mlp", "look", "supcon"))
+    rows = plain(("sl", "sl_mlp", "look", "supcon")) if probes else {}
     return jobs_of("modes", scale_name, rows, seeds, (overrides or {}) | {"data": data}, evaluations)
 
 
@@ -390,6 +390,16 @@ def planned(grid: str, scale_name: str, seeds: int = 0, overrides: dict[str, Any
     """The jobs of a grid without the rows that the scale's plan leaves out: what a notebook runs, however many ``seeds``."""
     rows = {job.variant for job in GRIDS[grid](scale_name)}
     return [job for job in GRIDS[grid](scale_name, seeds, overrides) if job.variant in rows]
+
+
+def left_out(grid: str, scale_name: str) -> str:
+    """What a notebook shows in place of what it would make of a grid's rows that the scale does not plan."""
+    if not GRIDS[grid](scale_name, 1):
+        return f"left out: grid {grid} has no runs at scale {scale_name}"
+    return (
+        f"left out: studylib/scales/{scale_name}.yaml does not plan it; add {grid} to its seeds,"
+        f" or run the grid alone: studylib grid {grid} --scale {scale_name} --seeds 1"
+    )
 
 
 def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:

@@ -144,3 +144,11 @@ def test_what_the_grids_vary():
     strong = of("strong_recipe")["strong"]
     assert strong.optimisation.epochs == 2 * resolve("quick", "sl").optimisation.epochs
     assert strong.cross_entropy.label_smoothing == 0.1
+
+
+def test_what_is_left_out_is_told_with_the_command_that_runs_it():
+    assert grids.left_out("trex_crops", "quick") == (
+        "left out: studylib/scales/quick.yaml does not plan it; add trex_crops to its seeds,"
+        " or run the grid alone: studylib grid trex_crops --scale quick --seeds 1"
+    )
+    assert grids.left_out("modes", "paper") == "left out: grid modes has no runs at scale paper"

@@ -85,11 +85,11 @@ def test_resumed_equals_uninterrupted_bit_for_bit(runs, monkeypatch, method, sto
 
 
 def test_sigkill_at_any_moment_then_again_is_bit_identical(runs):
-    config = smoke("sl", optimisation__epochs=6)
+    config = smoke("sl", optimisation__epochs=8)
     task = runs / "job.pickle"
     task.write_bytes(pickle.dumps(Job(scale="smoke", variant="sl", config=config, evaluations=())))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    for wait_for in ("snapshots/epoch-0001.pt", "snapshots/epoch-0003.pt"):
+    for wait_for in ("snapshots/epoch-0001.pt", "snapshots/epoch-0004.pt"):
         process = handed(task, env=environment)
         while not (Run(config).folder / wait_for).exists():
             assert process.poll() is None
