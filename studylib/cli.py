@@ -331,7 +331,7 @@ def grid(name: str, scale: str, seeds: int | None, parameters: tuple[str, ...]) 
     make = grids.GRIDS[choose("grid", name, grids.GRIDS)]
     jobs = make(scale, **({"seeds": seeds} if seeds else {}), overrides=overrides)
     if not jobs:
-        raise InputError("grid", name, f"scale {scale} leaves its ablations out; ask for them with --seeds 1")
+        raise InputError("grid", name, grids.left_out(name, scale))
     results = study.run(jobs)
     file = paths.runs() / "grids" / scale / f"{name}.csv"
     files.write_text(file, results.to_csv(index=False))
