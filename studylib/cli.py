@@ -254,7 +254,7 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
 @studylib.command()
 @scale_option(default="quick", show_default=True)
 @click.option("--only", metavar="NAME", multiple=True, help="Only this notebook; repeatable.")
-@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of every run that the scale plans [its numbers]")
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of every row of every grid [what the scale plans]")
 @click.option("--publish", is_flag=True, help="Replace figures/ of the notebooks that succeeded by what they made.")
 @click.option("--force", is_flag=True, help="Execute notebooks that are unchanged as well.")
 @click.argument("more", metavar="[NAME]...", nargs=-1)

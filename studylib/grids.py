@@ -386,12 +386,6 @@ GRIDS: dict[str, Callable[..., list[Job]]] = {
 }
 
 
-def planned(grid: str, scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """The jobs of a grid without the rows that the scale's plan leaves out: what a notebook runs, however many ``seeds``."""
-    rows = {job.variant for job in GRIDS[grid](scale_name)}
-    return [job for job in GRIDS[grid](scale_name, seeds, overrides) if job.variant in rows]
-
-
 def left_out(grid: str, scale_name: str) -> str:
     """What a notebook shows in place of what it would make of a grid's rows that the scale does not plan."""
     if not GRIDS[grid](scale_name, 1):
@@ -403,8 +397,8 @@ def left_out(grid: str, scale_name: str) -> str:
 
 
 def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
-    """`planned`, and with it what else was trained of the grid, up to three seeds: what the claims are judged by."""
-    jobs = planned(grid, scale_name, seeds)
+    """What a scale plans of a grid, and with it what else was trained, up to three seeds: what the claims are judged by."""
+    jobs = GRIDS[grid](scale_name, seeds)
     return jobs + [job for job in GRIDS[grid](scale_name, 3) if job not in jobs and Run(job.config).done]
 
 

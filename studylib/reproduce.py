@@ -30,7 +30,7 @@ def reproduce(
         only: names of notebooks, with or without ``.ipynb``.
         publish: make the repository's ``figures`` those of the notebooks that succeeded.
         force: execute what is unchanged as well.
-        seeds: of every run that the scale plans, 0 for its own numbers; for notebooks that have this parameter.
+        seeds: of every row of every grid, 0 for what the scale plans; for notebooks that have this parameter.
 
     Raises:
         InputError: unknown scale or notebook, unwritable runs folder; before anything runs.
