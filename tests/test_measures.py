@@ -118,15 +118,15 @@ def test_discriminative_ratio_refuses_what_it_cannot_measure(sample):
 # --- mixtureness
 
 
-def slow_mixtureness(pre, own, k):
+def slow_mixtureness(pre, own, k, centres=None):
     everything = [*pre.tolist(), *own.tolist()]
     shares = []
-    for i, centre in enumerate(own.tolist()):
-        others = [j for j in range(len(everything)) if j != len(pre) + i]
+    for i, centre in enumerate((own if centres is None else centres).tolist()):
+        others = [j for j in range(len(everything)) if centres is not None or j != len(pre) + i]
         nearest = sorted(others, key=lambda j: (math.dist(centre, everything[j]), j))[:k]
         shares.append(sum(j >= len(pre) for j in nearest) / k)
     expected = len(own) / len(everything)
-    return 1 - sum(abs(share - expected) for share in shares) / len(own)
+    return 1 - sum(abs(share - expected) for share in shares) / len(shares)
 
 
 @pytest.mark.parametrize("k", [1, 5, 23])
@@ -134,6 +134,32 @@ def test_mixtureness_is_the_double_loop(k):
     pre, own = draw(17, 3), draw(7, 3, seed=1) + 0.5
     assert mixtureness(pre, own, k=k) == pytest.approx(slow_mixtureness(pre, own, k), rel=1e-12)
     assert mixtureness(own, pre, k=k) == pytest.approx(slow_mixtureness(own, pre, k), rel=1e-12)
+
+
+@pytest.mark.parametrize("k", [1, 5, 40])
+def test_mixtureness_among_single_features_is_the_double_loop(k):
+    pre, own, labels = draw(29, 3), draw(11, 3, seed=1) + 0.5, torch.arange(11) % 4
+    centres = class_centres(own, labels)
+    found = mixtureness(class_centres(pre, torch.arange(29) % 5), centres, k=k, among=(pre, own))
+    assert found == pytest.approx(slow_mixtureness(pre, own, k, centres), rel=1e-12)
+    if k == 40:
+        assert found == 1  # all features are neighbours of every centre
+    else:
+        assert found != mixtureness(class_centres(pre, torch.arange(29) % 5), centres, k=k)
+
+
+def test_mixtureness_of_more_points_than_one_block():
+    pre, own = draw(100, 3), draw(270, 3, seed=1) + 0.5
+    assert mixtureness(pre, own, k=3) == pytest.approx(slow_mixtureness(pre, own, 3), rel=1e-12)
+
+
+def test_mixtureness_refuses_features_that_do_not_match():
+    pre, own = draw(17, 3), draw(7, 3, seed=1)
+    with pytest.raises(InputError, match="k=12: must be between 1 and 11, the number of features"):
+        mixtureness(pre, own, k=12, among=(draw(6, 3), draw(5, 3)))
+    for among in ((draw(6, 4), draw(5, 3)), (draw(6, 4), draw(5, 4)), (draw(6, 3), draw(0, 3))):
+        with pytest.raises(InputError, match=r"among=\[\(6, .\), \(., .\)\]: must be \(N, 3\)"):
+            mixtureness(pre, own, among=among)
 
 
 def test_mixtureness_has_five_neighbours_by_default():
