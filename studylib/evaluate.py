@@ -30,7 +30,8 @@ class Evaluation:
     epoch: int | None = None
     """epochs of pre-training, by default all"""
     measures: str = "papers"
-    """papers: φ, R and, against the pre-training set, Π; all: the whole suite; none (`studylib.measure`)"""
+    """papers: φ, R and, against the pre-training set, Π; all: the whole suite; spectrum, modes, prototypes: what is in neither;
+    none (`studylib.measure`)"""
     protocols: tuple[Any, ...] = (Knn(), LinearPath())
     """transfer protocols (`studylib.probe.PROTOCOLS`)"""
 
@@ -51,7 +52,7 @@ def cached(source: Run | External, evaluation: Evaluation) -> list[Path]:
 
 
 def _parts(source: Run | External, evaluation: Evaluation) -> list[tuple[str, Any, Path]]:
-    """(layer, "papers" or "all" or a protocol, file); the file's name depends on all that its content does."""
+    """(layer, kind of measures or a protocol, file); the file's name depends on all that its content does."""
     given = [] if evaluation.measures == "none" else [evaluation.measures]
     name = evaluation.dataset.replace("/", "_").replace("@", "_")
     found = []

@@ -78,6 +78,9 @@ class Network(nn.Module):
         super().__init__()
         self.normalise, self.encoder = normalise, encoder
 
+    def class_vectors(self) -> None:
+        """None: heads are dropped."""
+
     def layers(self, images: Tensor) -> dict[str, Tensor]:
         """The five stages (B, d) of images (B, 3, S, S) in [0, 1]."""
         return self.encoder.stages(self.normalise(images))

@@ -1,10 +1,12 @@
 """Features of a data set at every layer of a trained run, under a named protocol, cached by what they depend on."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from studylib import paths
 from studylib.data import ImageSet
@@ -25,6 +27,8 @@ class Features:
     labels: Tensor
     split: Tensor
     num_classes: int
+    network: Callable[[], tuple[nn.Module, int]] | None = None
+    """reads the network that they are of, and the side of its images"""
 
     def part(self, layer: str, split: str) -> tuple[Tensor, Tensor]:
         """Features (n, d) and labels (n,) of the ``train`` or ``test`` rows."""
@@ -48,7 +52,8 @@ def extract(run: Run | External, images: ImageSet, epoch: int | None = None, dev
     else:
         layers = _compute(run, epoch, images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
         checkpoint.save(cached, layers)
-    return Features(images.name, layers, images.labels, images.split, images.num_classes)
+    network = partial(run.network, epoch, torch.device("cpu"))
+    return Features(images.name, layers, images.labels, images.split, images.num_classes, network)
 
 
 @torch.no_grad()

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from studylib import measures
 from studylib.data import ImageSet
 from studylib.features import Features
+from studylib.measures.modes import LARGEST
 
 # The papers leave open whether distances are squared and features normalised (papers.md 2.3): all are computed.
 VARIANTS = {
@@ -54,14 +56,8 @@ def all_measures(images: ImageSet, seen: Features, pre: Features | None, layer: 
     yield _row("effective_rank", "centred", measures.effective_rank(plain, centre=True))
     yield _row("coding_length", "ε = 0.5, l2-normalised, per image", measures.coding_length(unit))
     yield _row("sparsity", "share of |x| below 1e-5", measures.sparsity(features))
-    rows = images.split == {"train": 0, "test": 1}[split]
-    for hidden, (values, _) in images.hidden.items():
-        own = values[rows]
-        known = own >= 0  # an image may have no such label
-        if split == "train" or all(len(own[known & (labels == label)].unique()) < 2 for label in labels.unique()):
-            continue  # the label does not divide any class; of the training images k-means would take longest
-        kept, classes = features[known], labels[known].unique(return_inverse=True)[1]
-        found = measures.find_modes(kept, classes, own[known])
+    for hidden, *divided in _divided(images, features, labels, split):
+        found = measures.find_modes(*divided)
         for name in ("nmi", "ari", "silhouette"):
             how = f"k-means in each class, as many clusters as it has of {hidden}"
             yield _row(f"modes_{name}", how, getattr(found, name))
@@ -72,11 +68,64 @@ def all_measures(images: ImageSet, seen: Features, pre: Features | None, layer: 
         yield _row("squared_mmd", how, measures.squared_mmd(features, others))
 
 
+def spectrum(images: ImageSet, seen: Features, pre: Features | None, layer: str, split: str) -> Rows:
+    """Rows of the singular values of centred features of held-out images, relative to the largest: those of rank 1, 2, 4, 8,
+    ... and the last. The rank is in the protocol: ``centred, rank 8 of 64``. A value of 0 is one that rounding hides."""
+    if split == "test":
+        sigma = measures.singular_values(_part(seen, layer, split)[0], centre=True)
+        for rank in sorted({2**power for power in range(len(sigma).bit_length())} | {len(sigma)}):
+            yield _row("singular_value", f"centred, rank {rank} of {len(sigma)}", float(sigma[rank - 1]))
+
+
+def number_of_modes(images: ImageSet, seen: Features, pre: Features | None, layer: str, split: str) -> Rows:
+    """Rows of how many modes the silhouette finds in the classes of held-out images, how many hidden labels they have, and
+    whether the modes are these, for every hidden label of the set; means over the classes that the label divides."""
+    for hidden, *divided in _divided(images, *_part(seen, layer, split), split):
+        found = measures.find_modes(*divided, clusters="silhouette")
+        how = f"k-means in each class, 2 to {LARGEST} clusters by the best silhouette, against labels of {hidden}"
+        named = {"number": "number", "hidden": "hidden", "nmi": "chosen_nmi", "ari": "chosen_ari"}
+        for name, measure in named.items():
+            yield _row(f"modes_{measure}", how, getattr(found, name))
+
+
+def prototype_similarity(images: ImageSet, seen: Features, pre: Features | None, layer: str, split: str) -> Rows:
+    """Rows of the similarity of the class vectors that the loss compares with (learned, or sums of a memory) and the class
+    means of l2-normalised features of the training images of the pre-training set, at the layer that the loss sees."""
+    if pre is not None or split != "train" or layer != [*seen.layers][-1]:
+        return
+    vectors = seen.network()[0].class_vectors()
+    if vectors is None or not vectors.any():  # another method, or a memory before the first step
+        return
+    means = measures.prototypes(*seen.part(layer, split), seen.num_classes, normalise=True)
+    found = measures.prototype_similarity(means, vectors)
+    how = "cosine of the loss's class vectors and means of l2-normalised training features"
+    yield _row("prototype_similarity", how, found.matching)
+    yield _row("prototype_similarity_others", how, found.others)
+
+
 MEASURES: dict[str, Callable[..., Rows]] = {
     "none": lambda *_: iter(()),
     "papers": paper_measures,
     "all": all_measures,
+    "spectrum": spectrum,
+    "modes": number_of_modes,
+    "prototypes": prototype_similarity,
 }
+
+
+def _divided(images: ImageSet, features: Tensor, labels: Tensor, split: str) -> Iterator[tuple[str, Tensor, Tensor, Tensor]]:
+    """(name, features, classes, hidden labels) of held-out images for each hidden label, in the classes that it divides.
+
+    Of the training images k-means would take longest.
+    """
+    rows = images.split == {"train": 0, "test": 1}[split]
+    for name, (values, _) in images.hidden.items() if split == "test" else ():
+        own = values[rows]
+        known = own >= 0  # an image may have no such label
+        pairs = torch.stack((labels, own))[:, known].unique(dim=1)
+        kept = known & (pairs[0].bincount(minlength=int(labels.max()) + 1) > 1)[labels]
+        if kept.any():
+            yield name, features[kept], labels[kept].unique(return_inverse=True)[1], own[kept]
 
 
 def _part(seen: Features, layer: str, split: str) -> tuple[Tensor, Tensor]:

@@ -44,6 +44,10 @@ class Method(nn.Module):
         """h(f(x)) of M views (B, 3, H, W), one after the other: (M B, p)."""
         return project(self, views)
 
+    def class_vectors(self) -> Tensor | None:
+        """What the loss compares h(f(x)) with by cosine, a vector for each class (C, p); None where there is no such thing."""
+        return None
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Scalar loss of a batch, and values for the log."""
         raise NotImplementedError

@@ -43,10 +43,13 @@ class TRex(Method):
             self.average = Average(self, config.ema)
             self.bank = Bank(config.bank, self.outputs, classes)
 
+    def class_vectors(self) -> Tensor:
+        """W or u (C, p), not normalised."""
+        return self.bank.prototypes(self.classes) if self.weight is None else self.weight
+
     def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean cross entropy of all crops, and the share of them (%) whose class is the nearest."""
-        weight = self.bank.prototypes(self.classes) if self.weight is None else self.weight
-        logits = similarities(self.project(batch.views), weight) / self.config.temperature
+        logits = similarities(self.project(batch.views), self.class_vectors()) / self.config.temperature
         labels = batch.labels.repeat(len(batch.views))
         return functional.cross_entropy(logits, labels), {"train_top1": 100 * (logits.argmax(1) == labels).float().mean()}
 
