@@ -7,7 +7,7 @@ from typing import Any
 
 from studylib import suites
 from studylib.bench.loop import bare_speed
-from studylib.config import METHODS, resolve, scale
+from studylib.config import METHODS, RunConfig, resolve, scale
 from studylib.data import load
 from studylib.errors import choose
 from studylib.evaluate import Evaluation
@@ -83,6 +83,12 @@ def with_start(jobs: list[Job]) -> list[Job]:
     ]
 
 
+def before_end(config: RunConfig) -> list[int]:
+    """The epochs before the last after which weights are kept."""
+    last = config.optimisation.epochs
+    return sorted(snapshot_epochs(last, config.monitor.snapshots) - {last})
+
+
 def transfer(content: dict[str, Any], measures: str = "none") -> tuple[Evaluation, ...]:
     """kNN and linear probes on every transfer set and on the pre-training classes, where ``measures`` are taken as well."""
     sets = (Evaluation(dataset=name, measures="none") for name in (*content["unseen"], *content["domains"]))
@@ -107,7 +113,6 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     upstream, first = content["upstream"], content["unseen"][0]
     jobs = []
     for job in quickstart(scale_name, seeds, overrides):
-        epochs = job.config.optimisation.epochs
         staged = [Evaluation(dataset=name, layers=LAYERS) for name in content["stagewise"]]
         names = [*content["unseen"], *content["domains"]]
         others = [Evaluation(dataset=name) for name in names if name not in content["stagewise"]]
@@ -118,7 +123,7 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
         along = [
             Evaluation(dataset=name, epoch=epoch, **({} if name == first else {"protocols": ()}))
             for name in (upstream, first)
-            for epoch in sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs})
+            for epoch in before_end(job.config)
         ]
         jobs.append(replace(job, evaluations=(*others, *staged, *whole, *along)))
     return jobs
@@ -131,18 +136,27 @@ def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = 
 
 
 def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """The runs of `methods` and of `trex_depth`, their features by the whole measure suite, at the end and, of the papers' own
-    methods with seed 0, along training; of every method with seed 0 the first unseen set is probed along training."""
+    """The runs of `methods` and of `trex_depth`, their features by the whole measure suite and by their spectrum, at the end
+    and, of the papers' own methods with seed 0, along training.
+
+    With seed 0 the pre-training set is measured at every layer as well, by the suite at the end alone; and of every method
+    the first unseen set is probed along training.
+    """
     content = scale(scale_name)
-    first = content["unseen"][0]
+    upstream, first = content["upstream"], content["unseen"][0]
+    inner = tuple(layer for layer in LAYERS if layer != "stage5")
     jobs = []
     for job in merged([*methods(scale_name, seeds, overrides), *trex_depth(scale_name, seeds, overrides)]):
-        epochs = job.config.optimisation.epochs
+        one = job.config.seed == 0
         start = [0] if job.variant == "sl" else []  # random weights
-        snapshots = sorted(snapshot_epochs(epochs, job.config.monitor.snapshots) - {epochs}) if job.config.seed == 0 else start
+        snapshots = before_end(job.config) if one else start
         moments = snapshots if job.variant in SUPERVISED else start
-        asked = [(content["upstream"], epoch) for epoch in (None, *moments)] + [(first, epoch) for epoch in (None, *start)]
+        asked = [(upstream, epoch) for epoch in (None, *moments)] + [(first, epoch) for epoch in (None, *start)]
         measured = [Evaluation(dataset=name, epoch=epoch, measures="all", protocols=()) for name, epoch in asked]
+        whole = {"dataset": upstream, "protocols": ()}
+        measured += [Evaluation(**whole, epoch=epoch, layers=inner, measures="all") for epoch in (None, *start) if one]
+        layers = LAYERS if one else ("stage5",)
+        measured += [Evaluation(**whole, epoch=epoch, layers=layers, measures="spectrum") for epoch in (None, *moments)]
         probed = [
             Evaluation(dataset=first, epoch=epoch, measures="none")
             for epoch in (None, *(snapshots if job.variant in METHODS else start))
@@ -155,12 +169,14 @@ def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None =
 def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Pre-training on labels that hide others (case and typeface of a letter, the fine class in a coarse one): claim L1.
 
-    What is hidden is looked for inside the classes, and told apart by probes. Where the scale hides nothing there are no runs.
+    What is hidden is looked for inside the classes, by as many clusters as are hidden and by as many as the silhouette finds,
+    and told apart by probes. Where the scale hides nothing there are no runs.
     """
     content = scale(scale_name)
     data = content["modes"]["data"]
     probes = tuple(Evaluation(dataset=name, measures="none") for name in content["modes"]["hidden"])
-    evaluations = (Evaluation(dataset=data, measures="all", protocols=()), *probes)
+    inside = tuple(Evaluation(dataset=data, measures=kind, protocols=()) for kind in ("all", "modes"))
+    evaluations = (*inside, *probes)
     rows = plain(("sl", "sl_mlp", "look", "supcon")) if probes else {}
     return jobs_of("modes", scale_name, rows, seeds, (overrides or {}) | {"data": data}, evaluations)
 
@@ -292,7 +308,8 @@ def look_neighbours(scale_name: str, seeds: int = 0, overrides: dict[str, Any] |
 def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX from its base (cosine softmax, one crop, no projector), adding multi-crop, projector, OCM: claims T2 and T3.
 
-    Beside it LOOK with t-ReX's crops, as t-ReX's authors ran it (claim L8).
+    Beside it LOOK with t-ReX's crops, as t-ReX's authors ran it (claim L8). Of t-ReX with a projector the class vectors,
+    learned or of the memory, are compared with class means: at the end and, with seed 0, along training.
     """
     one_crop = {"multi_crop.local_crops": 0, "multi_crop.local_size": 0}
     trex = resolve(scale_name, "trex")
@@ -307,7 +324,13 @@ def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | No
         "+ OCM": ("trex", {}),
         "LOOK + multi-crop": ("look", local | {"augmentation.crop_scale": trex.augmentation.crop_scale}),
     }
-    return jobs_of("trex_buildup", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+    jobs = []
+    for job in jobs_of("trex_buildup", scale_name, rows, seeds, overrides, transfer(scale(scale_name))):
+        asked = {"dataset": job.config.data, "layers": ("projector",), "measures": "prototypes", "protocols": ()}
+        moments = (None, *(before_end(job.config) if job.config.seed == 0 else ()))
+        compared = [Evaluation(**asked, epoch=epoch) for epoch in moments if job.variant in ("+ projector", "+ OCM")]
+        jobs.append(replace(job, evaluations=(*job.evaluations, *compared)))
+    return jobs
 
 
 def trex_depth(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:

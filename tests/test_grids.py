@@ -103,6 +103,35 @@ def test_features_are_measured_at_the_end_and_along_training():
         assert found["probed", content["unseen"][0]] == {None} | (along if job.variant in METHODS else start)
 
 
+def test_features_of_the_first_seed_are_measured_at_every_layer():
+    upstream = scale("quick")["upstream"]
+    for job in grids.features("quick"):
+        asked = [e for e in job.evaluations if e.dataset == upstream and e.measures in ("all", "spectrum")]
+        layers = {
+            kind: [layer for e in asked if e.measures == kind and e.epoch is None for layer in e.layers]
+            for kind in ("all", "spectrum")
+        }
+        for found in layers.values():
+            assert sorted(found) == sorted(grids.LAYERS if job.config.seed == 0 else ["stage5"])  # none of them twice
+        own = {0, 1, 2, 4, 8} if job.config.seed == 0 and job.variant in grids.SUPERVISED else set()
+        moments = {None} | own | ({0} if job.variant == "sl" else set())
+        assert {e.epoch for e in asked if e.measures == "spectrum"} == moments
+
+
+def test_modes_are_looked_for_by_their_number_as_well():
+    for job in grids.modes("quick"):
+        kinds = [e.measures for e in job.evaluations if e.dataset == job.config.data]
+        assert kinds == ["all", "modes"]
+
+
+def test_prototypes_are_asked_of_heads_behind_a_projector():
+    for job in grids.trex_buildup("quick", 2):
+        found = [e for e in job.evaluations if e.measures == "prototypes"]
+        assert {(e.dataset, e.layers) for e in found} <= {(job.config.data, ("projector",))}
+        along = [0, 1, 2, 4, 8] if job.config.seed == 0 else []
+        assert [e.epoch for e in found] == ([None, *along] if job.variant in ("+ projector", "+ OCM") else [])
+
+
 def test_what_the_grids_vary():
     def of(grid):
         return {job.variant: job.config for job in grids.GRIDS[grid]("quick", 1)}
