@@ -16,6 +16,7 @@ from studylib.report.frontier import frontier
 from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
 from studylib.report.modes import mode_images
+from studylib.report.over_layers import over_layers
 from studylib.report.over_training import over_training
 from studylib.report.projectors import depth, with_and_without
 from studylib.report.protocols import (
@@ -31,6 +32,7 @@ from studylib.report.protocols import (
     trex_score,
 )
 from studylib.report.samples import samples
+from studylib.report.spectrum import spectrum
 from studylib.report.stagewise import stagewise
 from studylib.report.statistics import (
     at_end,
@@ -67,6 +69,7 @@ __all__ = [
     "log_odds",
     "mode_images",
     "over_datasets",
+    "over_layers",
     "over_seeds",
     "over_training",
     "paired_difference",
@@ -84,6 +87,7 @@ __all__ = [
     "scatter",
     "select",
     "sign",
+    "spectrum",
     "stagewise",
     "summary",
     "training_curves",
