@@ -36,7 +36,14 @@ MEASURES = {
 
 
 def row(variant, seed, dataset, measure, value, protocol="p", *, layer="stage5", split="test", epoch=8):
-    fixed = {"scale": "quick", "method": variant, "variant": variant, "run": f"{variant}-{seed}", "seed": seed, "epoch": epoch}
+    fixed = {
+        "scale": "quick",
+        "method": variant.split()[0],
+        "variant": variant,
+        "run": f"{variant}-{seed}",
+        "seed": seed,
+        "epoch": epoch,
+    }
     return fixed | {
         "dataset": dataset,
         "layer": layer,
@@ -62,6 +69,7 @@ def everything(name="quick", seeds=2) -> dict[str, pd.DataFrame]:
             v, s, epochs = job.variant, job.config.seed, job.config.optimisation.epochs
             cost = row(v, s, content["upstream"], "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
             rows.append(cost | {"epoch": epochs})
+            rows.append(row(v, s, content["upstream"], "monitor_knn_top1", random.uniform(60, 80), "", layer="", epoch=epochs))
             for measure, protocols in MEASURES.items():
                 names = (
                     [content["upstream"]] if measure == "modes_nmi" else [content["detection"]] if "_ap" in measure else sets
@@ -130,8 +138,21 @@ def test_the_discussion_is_of_contradictions_alone():
     assert "; kNN top-1 on other domains, %: " in first and "R, pre-training classes" not in second
     epochs = 4 * scale("quick")["common"]["optimisation.epochs"]
     assert first.endswith(f"`studylib grid comparison --scale quick --seeds 3 -p optimisation.epochs={epochs}`.")
-    assert "*Why that may be:* few epochs; in an earlier round" in second
+    assert "*Why that may be:* few epochs; how much dimensions repeat" in second
     assert len(claims.discussion(pd.concat([found, found.assign(scale="small")])).splitlines()) == 4
+
+
+@pytest.mark.parametrize("name", ["smoke", "quick", "small_cpu", "small", "paper"])
+def test_every_variant_that_a_claim_compares_is_a_row_of_its_grid(name):
+    content = scale(name)
+    for paper in claims.PAPERS:
+        for entry in papers.load(paper)["claims"].values():
+            for test in entry["tests"]:
+                if test["grid"] == "modes" and not content["modes"]["hidden"]:
+                    continue  # this scale hides no labels
+                rows = {job.variant for job in grids.GRIDS[test["grid"]](name, 1)}
+                for column in claims.names_in(claims.compared(test, content)):
+                    assert any(f"{column} ".startswith(f"{row} ") for row in rows), (test["say"], column)
 
 
 def test_nothing_is_not_run_and_says_what_would():
@@ -308,11 +329,59 @@ def test_tables_for_readers():
     assert list(text["Claim"])[:3] == ["S1", "S1", "S2"]
     assert text["Published"].iloc[0] == "+7.2 % top-1, ImageNet"
     assert "(n = 2)" in text["Ours"].iloc[0]
-    assert len(claims.shown(found, first=True)) == 7
+    assert len(claims.decisive(found)) == 7
     assert claims.sentences(found).splitlines()[0].startswith("S1 ")
     both = pd.concat([found, found.assign(scale="small")])
-    wide = claims.by_scale(both, first=True)
+    wide = claims.by_scale(both, whole=False)
     assert list(wide.columns) == ["Claim", "Statement", "Published", "Tested by", "quick", "small"]
+
+
+@pytest.mark.parametrize(
+    ("parts", "verdict"),
+    [
+        (["supported"], "supported"),
+        (["supported", "supported"], "supported"),
+        (["supported", "contradicted", "not run"], "contradicted"),
+        (["supported", "inconclusive"], "inconclusive"),
+        (["supported", "not run"], "inconclusive"),
+        (["not run", "not run"], "not run"),
+    ],
+)
+def test_a_claim_of_several_parts_stands_or_falls_with_all(parts, verdict):
+    assert statistics.together(parts) == verdict
+    found = claims.judge({"comparison": everything()["comparison"]}, "quick", ["sl_mlp"])
+    first = found[found.claim == "S1"].iloc[:1]
+    found = pd.concat(first.assign(decides=True, verdict=part, test=i) for i, part in enumerate(parts, 1))
+    (row,) = claims.decisive(pd.concat([found, first.assign(decides=False, verdict="contradicted", test=9)])).to_dict("records")
+    assert row["Verdict"] == verdict and row["Ours"].count("(n = 2)") == len(parts)
+    assert [part in row["Ours"] for part in parts] == [len(parts) > 1] * len(parts)
+    assert f" **{verdict}**" in claims.by_scale(found, whole=False)["quick"].iloc[0] or verdict == "not run"
+
+
+def test_which_tests_are_parts_is_in_the_data():
+    found = claims.judge(everything(), "quick").set_index(["claim", "test"]).decides
+    assert list(found["L5"]) == [True, True, True] and list(found["S1"]) == [True, False]
+    assert list(found["S4"]) == [True, True] and list(found["T8"]) == [True]
+
+
+def test_a_rival_that_has_learned_little_decides_nothing():
+    whole = everything()["methods"]
+    for share, counts in ((0.55, True), (0.45, False)):
+        knn = whole.measure == "monitor_knn_top1"
+        frame = whole.assign(value=whole.value.where(~knn, whole.method.map({"dino": 80 * share}).fillna(80.0)))
+        frame.loc[(frame.method == "trex") & (frame.measure == "linear_top1"), "value"] = 79.0
+        frame.loc[(frame.method == "dino") & (frame.measure == "linear_top1"), "value"] = 20.0
+        earlier = frame[knn].assign(epoch=1, value=1.0)  # kNN of the last epoch counts
+        found = claims.judge({"methods": pd.concat([frame, earlier])}, "quick", ["trex"]).set_index(["claim", "test"])
+        told = found.loc["T4", 1]
+        assert told.verdict == ("supported" if counts else "inconclusive")
+        assert told.note == ("" if counts else "DINO has only 36.0 % kNN upstream, SL 80.0 %")
+        assert found.loc["T4", 3].verdict == "supported" or found.loc["T4", 3].note == ""
+    text = claims.decisive(found.reset_index())
+    assert "(DINO has only 36.0 % kNN upstream, SL 80.0 %)" in text.set_index("Claim").loc["T4", "Ours"]
+    assert (
+        "**inconclusive** (DINO has only" in claims.by_scale(found.reset_index()).set_index("Claim").loc["T4", "quick"].iloc[0]
+    )
 
 
 def test_published_claims_of_all_scales_stand_in_one_table_and_in_the_readme(tmp_path):

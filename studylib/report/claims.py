@@ -6,24 +6,30 @@ A test of a claim (``studylib/papers/*.yaml``) is an expression over the results
     the grid of runs whose results it reads.
 ``rows``
     a pandas query that picks rows. Beside the table's columns it may use ``@upstream``, ``@unseen``, ``@domains``,
-    ``@stagewise``, ``@transfer`` (unseen and domains) and ``@hidden``, the data sets of the scale. Unless it says otherwise
-    the rows are those of held-out images, at the encoder's output (``layer``), at the end of training (``moment``: ``end``,
-    ``before`` for the snapshot before it, ``earlier``).
+    ``@stagewise``, ``@transfer`` (unseen and domains) and ``@hidden``, the data sets of the scale, and ``@supervised``, the
+    methods that learn from labels. Unless it says otherwise the rows are those of held-out images, at the encoder's output
+    (``layer``), at the end of training (``moment``: ``end``, ``before`` for the snapshot before it, ``earlier``).
 ``over``
     what is averaged within a seed, by default the data sets; with ``log_odds`` the mean is that of log-odds.
 ``columns``
     what names a column for ``compare``, by default the variant; with two, their values with a blank between.
 ``compare``
-    arithmetic over these columns, evaluated for each seed, so that differences are paired; ``{backbone}`` is the scale's.
+    arithmetic over these columns, evaluated for each seed, so that differences are paired; ``{backbone}`` is the scale's second
+    one, ``{few}`` an eighth of LOOK's k.
 ``correlate``
     instead of ``compare``: a query for the accuracies whose mean log-odds are correlated with the values, over variants.
 ``claimed``
     what the paper says of the value: ``> 0``, ``< 0``, ``> -2`` (not worse by more than 2).
+``rival``
+    a self-supervised method that must have learned for the comparison to count (`too_poor`).
+``part``
+    true for each of several parts that a claim consists of.
 
 Beside its tests a claim has a ``why``, what may be the reason where results contradict it, and ``tell``, the command whose
 results would tell: ``{scale}`` is the scale's name, ``{longer}`` four times its epochs.
 
-The first test of a claim decides on it; the others are shown beside it.
+The tests that are parts of a claim decide on it together (`statistics.together`), where none is marked the first one alone; the
+others are shown beside them.
 """
 
 import re
@@ -34,15 +40,18 @@ from typing import Any
 import pandas as pd
 
 from studylib import files, papers
-from studylib.config import scale, scales
+from studylib.config import scale
 from studylib.errors import InputError
-from studylib.report import tables
-from studylib.report.statistics import interval, judged, log_odds, rank_correlation, refuse_mixture, select
+from studylib.report import style, tables
+from studylib.report.learning import SUPERVISED
+from studylib.report.statistics import interval, judged, log_odds, rank_correlation, refuse_mixture, select, together
 
 PAPERS = {"look": "LOOK", "sl_mlp": "SL-MLP", "trex": "t-ReX"}
 
-COLUMNS = ["paper", "claim", "statement", "published", "source", "test", "tested_by", "grid", "claimed"]
-COLUMNS += ["estimate", "low", "high", "n", "over", "scale", "verdict", "command"]
+COLUMNS = ["paper", "claim", "statement", "published", "source", "test", "decides", "tested_by", "grid", "claimed"]
+COLUMNS += ["estimate", "low", "high", "n", "over", "scale", "about", "verdict", "note", "command"]
+
+LEARNED = 0.5  # ours: share of SL's kNN accuracy upstream below which a self-supervised rival has not learned enough to be one
 
 
 def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str] = PAPERS) -> pd.DataFrame:
@@ -50,7 +59,8 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
 
     ``estimate``, ``low`` and ``high`` are the value and its 95 % interval over ``n`` seeds (Student's t) or, for
     correlations, variants (`statistics.rank_correlation`). A test that finds no value is "not run", and ``command`` says
-    what runs it.
+    what runs it; one against a rival that is `too_poor` is "inconclusive", and ``note`` says why. ``decides`` marks the parts
+    of a claim; ``about`` is what the scale is.
 
     Raises:
         InputError: a test picks several values for one run; see `statistics.refuse_mixture`.
@@ -59,26 +69,44 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
     for paper in of:
         for claim, entry in papers.load(paper)["claims"].items():
             about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
-            about |= {"published": entry["published"], "source": entry.get("source", ""), "scale": scale_name}
+            about |= {"published": entry["published"], "source": entry.get("source", "")}
+            about |= {"scale": scale_name, "about": content["about"], "note": "", "command": ""}
+            several = any(test.get("part") for test in entry["tests"])
             for number, test in enumerate(entry["tests"], 1):
                 if test["grid"] in results:
                     found = measure(test, prepared(results[test["grid"]]), content)
-                    verdict = judged(*found, test["claimed"])
-                    what = {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
-                    value = dict(zip(("estimate", "low", "high", "n"), found, strict=True))
-                    value |= {"over": "variants" if "correlate" in test else "seeds", "verdict": verdict}
-                    command = grid_command(test, scale_name) if verdict == "not run" else ""
-                    rows.append(about | what | value | {"command": command})
+                    row = about | dict(zip(("estimate", "low", "high", "n"), found, strict=True))
+                    row |= {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
+                    row |= {"decides": test.get("part", False) if several else number == 1}
+                    row |= {"over": "variants" if "correlate" in test else "seeds", "verdict": judged(*found, test["claimed"])}
+                    if row["verdict"] == "not run":
+                        row["command"] = grid_command(test, scale_name)
+                    elif note := too_poor(test.get("rival", ""), results[test["grid"]]):
+                        row |= {"verdict": "inconclusive", "note": note}
+                    rows.append(row)
             if not entry["tests"]:
-                rows.append(about | {"test": 1, "n": 0, "verdict": "not run", "command": entry["command"]})
+                empty = {"test": 1, "decides": True, "n": 0, "verdict": "not run", "command": entry["command"]}
+                rows.append(about | empty)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def too_poor(rival: str, frame: pd.DataFrame) -> str:
+    """Why ``rival`` cannot be compared with: its kNN accuracy upstream at the end of training is less than half of SL's.
+
+    Without labels a method takes far longer; what it has learned by then says nothing about what it is worth.
+    """
+    known = select(frame, measure="monitor_knn_top1", method=[rival, "sl"])
+    known = known[known["epoch"] == known.groupby("run")["epoch"].transform("max")].groupby("method")["value"].mean()
+    if rival not in known or "sl" not in known or known[rival] >= LEARNED * known["sl"]:
+        return ""
+    return f"{style.look(rival).label} has only {known[rival]:.1f} % kNN upstream, SL {known['sl']:.1f} %"
 
 
 def grid_command(test: Mapping[str, Any], scale_name: str) -> str:
     """What runs the grid of a test that has no results: with seeds, where the scale does not plan all that it compares."""
     content, grid = scale(scale_name), test["grid"]
     plan = content["seeds"].get("methods" if grid == "features" else grid, 0)
-    named = names_in(test.get("compare", "").format(**content))
+    named = names_in(compared(test, content))
     planned = all(any(f"{name} ".startswith(f"{row} ") for row in plan) for name in named) if isinstance(plan, dict) else plan
     return f"studylib grid {grid} --scale {scale_name}" + ("" if planned else " --seeds 3")
 
@@ -106,8 +134,14 @@ def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Mapping[str, 
         target = averaged(picked(frame, test["correlate"], content), columns, ["dataset"], logarithmic=True)
         pairs = pd.concat([values.mean(), target.mean()], axis=1, join="inner")
         return rank_correlation(*(pairs[name] for name in pairs))
-    mean, half, n = interval(arithmetic(test["compare"].format(**content), values))
+    mean, half, n = interval(arithmetic(compared(test, content), values))
     return mean, mean - half, mean + half, n
+
+
+def compared(test: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """The arithmetic of a test with the scale's names in it."""
+    few = max(2, content["methods"]["look"]["look.k"] // 8)  # as `grids.look_neighbours` has it
+    return test.get("compare", "").format(few=few, **content)
 
 
 def picked(frame: pd.DataFrame, query: str, content: Mapping[str, Any]) -> pd.DataFrame:
@@ -117,6 +151,7 @@ def picked(frame: pd.DataFrame, query: str, content: Mapping[str, Any]) -> pd.Da
     """
     names = {name: content[name] for name in ("upstream", "unseen", "domains", "stagewise")}
     names |= {"transfer": [*content["unseen"], *content["domains"]], "hidden": content["modes"]["hidden"]}
+    names["supervised"] = list(SUPERVISED)
     wanted = [f"({query})", "(split != 'train' or layer == '')"]
     wanted += [] if "layer" in query else ["layer in ('stage5', '')"]
     wanted += [] if "moment" in query else ["moment == 'end'"]
@@ -162,21 +197,40 @@ def names_in(expression: str) -> dict[str, str]:
     return {name: f"x{i}" for i, name in enumerate(dict.fromkeys(a or b for a, b in NAME.findall(expression)))}
 
 
-def shown(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
-    """`judge`'s table as text for readers; ``first``: only the test that decides on each claim."""
-    found = select(found, test=1) if first else found
+def shown(found: pd.DataFrame) -> pd.DataFrame:
+    """`judge`'s table as text for readers."""
     return pd.DataFrame(
         {
             "Claim": row["claim"],
             "Statement": row["statement"],
             "Published": row["published"],
-            "Tested by": row["tested_by"] if isinstance(row["tested_by"], str) else "",
-            "Claimed": row["claimed"] if isinstance(row["claimed"], str) else "",
+            "Tested by": row["tested_by"],
+            "Claimed": row["claimed"],
             "Ours": value(row),
-            "Verdict": row["verdict"] + (f": {row['command']}" if isinstance(row["command"], str) and row["command"] else ""),
+            "Verdict": row["verdict"]
+            + (f" ({row['note']})" if row["note"] else "")
+            + (f": {row['command']}" if row["command"] else ""),
         }
-        for row in found.to_dict("records")
+        for row in found.fillna(dict.fromkeys(("tested_by", "claimed", "note", "command"), "")).to_dict("records")
     )
+
+
+def decisive(found: pd.DataFrame) -> pd.DataFrame:
+    """A row of text for each claim of `judge`'s table: the parts that decide on it, their values and, of several, verdicts,
+    and the verdict on the whole."""
+    rows = []
+    for claim, tests in found.fillna({"tested_by": "", "claimed": "", "note": ""}).groupby("claim", sort=False):
+        parts = tests[tests["decides"].astype(bool)].to_dict("records")
+        said = [
+            value(row) + (f" {row['verdict']}" if len(parts) > 1 else "") + (f" ({row['note']})" if row["note"] else "")
+            for row in parts
+        ]
+        rows.append(
+            {"Claim": claim, "Statement": parts[0]["statement"], "Published": parts[0]["published"]}
+            | {"Tested by": "; ".join(f"{row['tested_by']} {row['claimed']}".strip() for row in parts)}
+            | {"Ours": "; ".join(said), "Verdict": together(row["verdict"] for row in parts)}
+        )
+    return pd.DataFrame(rows)
 
 
 def value(row: Mapping[str, Any]) -> str:
@@ -198,7 +252,7 @@ def write(found: pd.DataFrame, folder: Path, lineage: Mapping[str, Any]) -> Path
 def read(folder: Path) -> pd.DataFrame:
     """What `write` left in ``folder``/<scale>/07_claims, one scale below the other, the smallest study first."""
     sources = [Path(folder) / name / "07_claims" / "claims.csv" for name in ("smoke", "quick", "small_cpu", "small", "paper")]
-    found = [pd.read_csv(source) for source in sources if source.exists()]
+    found = [pd.read_csv(source, dtype=dict.fromkeys(("note", "command"), object)) for source in sources if source.exists()]
     return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
 
 
@@ -206,15 +260,14 @@ BEGIN, END = "<!-- claims: written by studylib reproduce --publish -->\n", "<!--
 
 
 def publish(folder: Path, readme: Path) -> None:
-    """Write ``claims.md`` and ``claims.csv`` of all published scales into ``folder``, and the decisive tests into ``readme``.
+    """Write ``claims.md`` and ``claims.csv`` of all published scales into ``folder``, and the decisive ones into ``readme``.
 
     There they stand between two comments; a ``readme`` without them is left alone.
     """
     found = read(folder)
     if found.empty:
         return
-    known = scales()
-    about = "; ".join(f"`{name}`: {known[name]['about']}" for name in dict.fromkeys(found["scale"]))
+    about = "; ".join(f"`{row.scale}`: {row.about}" for row in found.drop_duplicates("scale").itertuples())
     caption = f"Value, 95 % interval, n and verdict by scale. {about}."
     files.write_text(folder / "claims.csv", found.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
     against = f"## What contradicts the papers\n\n{discussion(found)}\n"
@@ -222,26 +275,24 @@ def publish(folder: Path, readme: Path) -> None:
     text = readme.read_text(encoding="utf-8")
     if BEGIN in text and END in text:
         head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        files.write_text(readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, first=True))}\n{caption}\n{END}{tail}")
+        files.write_text(readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, whole=False))}\n{caption}\n{END}{tail}")
 
 
-def by_scale(found: pd.DataFrame, *, first: bool = False) -> pd.DataFrame:
+def by_scale(found: pd.DataFrame, *, whole: bool = True) -> pd.DataFrame:
     """`judge`'s tables of several scales, one below the other, as text with a column for each scale.
 
-    ``first``: only the tests that decide, and no commands for what is not run.
+    A row for each test, or without ``whole`` for each claim (`decisive`), and no commands for what is not run.
     """
-    found = select(found, test=1) if first else found
     rows: dict[Any, dict[str, str]] = {}
-    for row in found.to_dict("records"):
-        key = (row["claim"], row["test"])
-        tested = f"{row['tested_by']} {row['claimed']}" if isinstance(row["tested_by"], str) else ""
-        rows.setdefault(
-            key,
-            {"Claim": row["claim"], "Statement": row["statement"], "Published": row["published"], "Tested by": tested},
-        )
-        run = "" if first or not isinstance(row["command"], str) else f": `{row['command']}`"
-        known = row["verdict"] != "not run"
-        rows[key][row["scale"]] = f"{value(row)} **{row['verdict']}**" if known else f"not run{run}"
+    for name, tests in found.groupby("scale", sort=False):
+        texts = shown(tests).assign(test=list(tests["test"])) if whole else decisive(tests).assign(Claimed="", test=1)
+        for row in texts.to_dict("records"):
+            head = {heading: row[heading] for heading in ("Claim", "Statement", "Published")}
+            head["Tested by"] = f"{row['Tested by']} {row['Claimed']}".strip()
+            verdict, _, why = row["Verdict"].partition(" (")
+            verdict, _, command = verdict.partition(": ")
+            told = f"{row['Ours']} **{verdict}**" if verdict != "not run" else verdict + (f": `{command}`" if command else "")
+            rows.setdefault((row["Claim"], row["test"]), head)[name] = told + (f" ({why}" if why else "")
     order = sorted(rows, key=lambda key: ("LST".index(key[0][0]), int(key[0][1:]), key[1]))
     return pd.DataFrame([rows[key] for key in order]).fillna(tables.MISSING)
 
@@ -251,7 +302,8 @@ def sentences(found: pd.DataFrame) -> str:
     return "\n".join(
         f"{row['claim']} {row['verdict']}: {row['statement']} "
         + (f"({row['tested_by']}: {value(row)}; claimed {row['claimed']})" if row["grid"] else f"({row['command']})")
-        for row in found.fillna({"grid": ""}).to_dict("records")
+        + (f"; {row['note']}" if row["note"] else "")
+        for row in found.fillna({"grid": "", "note": ""}).to_dict("records")
     )
 
 

@@ -151,6 +151,15 @@ def judged(estimate: float, low: float, high: float, n: int, claimed: str) -> st
     return "supported" if (low > bound) == (sign == ">") else "contradicted"
 
 
+def together(verdicts: Iterable[str]) -> str:
+    """Verdict on a claim of several parts: contradicted if one is, supported if all are, not run if none was run, and
+    otherwise inconclusive."""
+    found = set(verdicts)
+    if "contradicted" in found:
+        return "contradicted"
+    return found.pop() if len(found) == 1 else "inconclusive"
+
+
 def log_odds(accuracy: Any) -> Any:
     """ln(p / (1 - p)) with p = accuracy / 100, elementwise (the transfer score of t-ReX, code:scripts/print_results.py).
 
