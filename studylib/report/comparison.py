@@ -49,11 +49,7 @@ def _draw(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, methods: list[str
                 place = np.full(len(seeds), x + offsets[method] + beside)
                 axes.scatter(place, seeds, s=5, color=style.look(method).colour, alpha=0.55, linewidths=0)
             style.mark(axes, x + offsets[method], part["mean"].item(), part["half_width"].item(), method)
-    labels = [style.dataset_label(name) for name in datasets]
-    crowded = len(datasets) > 2 or (len(datasets) == 2 and max(map(len, labels)) > 12)
-    axes.set_xticks(
-        range(len(datasets)), labels, **({"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if crowded else {})
-    )
+    axes.set_xticks(range(len(datasets)), [style.dataset_label(name) for name in datasets])
     axes.set_xlim(-0.6, max(len(datasets), 1) - 0.4)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="x", visible=False)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
-from studylib.report import statistics, style, tables
+from studylib.report import layout, statistics, style, tables
 
 ENCODER = ["method", "variant"]
 KIND = ["measure", "protocol"]
@@ -192,7 +192,6 @@ def scatter(
         cut = _window(panel, "x", part["value"], part["value_half"]) or cut
         several = sum(other == measure for other, _ in panels) > 1
         label = _label(measure, protocol, measure_alone=not several)
-        label = label.replace(", ", ",\n", 1) if min(len(panels), most) > 2 else label
         panel.set_xlabel(f"{place}: {label}" if place else label)
         if i % most == 0:
             panel.set_ylabel(style.measure_label(target))
@@ -203,6 +202,12 @@ def scatter(
     cut = _window(axes[0], "y", table["target"], table["target_half"]) or cut
     style.legend(figure, table["method"], most=3 if len(panels) == 1 else 6)
     style.note(figure, style.seeds(table) + CUT * cut)
+    for panel, (measure, protocol) in zip(axes, panels, strict=True):
+        part = table[(table["measure"] == measure) & (table["protocol"] == protocol) & (table["variant"] != table["method"])]
+        named = [
+            (row["value"], row["target"], row["variant"], style.look(row["method"]).colour) for row in part.to_dict("records")
+        ]
+        layout.name_points(panel, named, every=True)
     return figure, table.assign(target_measure=target)
 
 
@@ -210,11 +215,6 @@ def _points(axes: Axes, part: pd.DataFrame) -> None:
     for row in part.to_dict("records"):
         style.mark(axes, row["value"], row["target"], row["value_half"], row["method"], horizontal=True)
         style.mark(axes, row["value"], row["target"], row["target_half"], row["method"])
-        if row["variant"] != row["method"]:
-            right = row["value"] < (part["value"].min() + part["value"].max()) / 2
-            near = {"xytext": (3 if right else -3, -7), "ha": "left" if right else "right", "textcoords": "offset points"}
-            place = (row["value"], row["target"])
-            axes.annotate(row["variant"], place, fontsize=style.SMALL - 1.5, color=style.GREY, **near)
 
 
 CUT = "; longer intervals are cut"
@@ -237,7 +237,7 @@ def _window(axes: Axes, direction: str, means: pd.Series, halves: pd.Series, *, 
 
 
 def trajectory(frame: pd.DataFrame, measure: str, target: str, *, log: bool = False) -> tuple[Figure, pd.DataFrame]:
-    """(figure, plotted data): ``target`` against ``measure`` along training, a line for each method, epochs written beside it.
+    """(figure, plotted data): ``target`` against ``measure`` along training, a line for each method, epochs beside it.
 
     Means over seeds with their intervals. A threshold beyond which transfer falls while the measure still grows (claim S9)
     would be a line that turns down.
@@ -258,8 +258,6 @@ def trajectory(frame: pd.DataFrame, measure: str, target: str, *, log: bool = Fa
         for row in part.to_dict("records"):
             style.mark(axes, row["value"], row["target"], row["value_half"], method, horizontal=True)
             style.mark(axes, row["value"], row["target"], row["target_half"], method)
-            near = {"xytext": (4, -7), "textcoords": "offset points", "fontsize": style.SMALL - 1.5, "color": drawn.colour}
-            axes.annotate(str(int(row["epoch"])), (row["value"], row["target"]), **near)
     axes.set_xlabel(style.measure_label(measure))
     axes.set_ylabel(style.measure_label(target))
     if log and len(table):
@@ -274,7 +272,11 @@ def trajectory(frame: pd.DataFrame, measure: str, target: str, *, log: bool = Fa
         style.absent(axes)
         axes.set_xticks([])
     style.legend(figure, table["method"], line=True)
-    style.note(figure, f"numbers: epochs of pre-training\n{style.seeds(table)}{CUT * cut}")
+    style.note(figure, f"numbers: epochs of pre-training, where there is room\n{style.seeds(table)}{CUT * cut}")
+    moments = table.iloc[::-1].to_dict("records")  # the last come first
+    layout.name_points(
+        axes, [(row["value"], row["target"], f"{int(row['epoch'])}", style.look(row["method"]).colour) for row in moments]
+    )
     return figure, table.assign(target_measure=target)
 
 

@@ -1,16 +1,20 @@
 """What features are worth upstream against what they are worth elsewhere, a point for each method (as t-ReX's Fig. 1)."""
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studylib.report import statistics, style
+from studylib.report import layout, statistics, style
 
 
-def frontier(frame: pd.DataFrame, *, upstream: str, transfer: str) -> tuple[Figure, pd.DataFrame]:
+def frontier(
+    frame: pd.DataFrame, *, upstream: str, transfer: str, published: pd.DataFrame | None = None
+) -> tuple[Figure, pd.DataFrame]:
     """(figure, plotted data): the measure ``upstream`` on x, ``transfer`` on y, means with intervals over seeds on both.
 
     Each measure of ``frame`` must come from one data set, or from means over several by `statistics.over_datasets`. A method
-    that lacks one of the two is not drawn and is named below.
+    that lacks one of the two is not drawn and is named below. ``published`` is `papers.published("trex", "frontier")`: a panel
+    of its own, hollow, since the data and the scale are others.
 
     Raises:
         InputError: several values for a seed of a method, such as those of two data sets.
@@ -18,7 +22,7 @@ def frontier(frame: pd.DataFrame, *, upstream: str, transfer: str) -> tuple[Figu
     rows = statistics.select(statistics.at_end(frame), measure=[upstream, transfer])
     table = statistics.over_seeds(rows, ["method", "measure"])
     figure = style.canvas(2, 3.1)
-    axes = figure.subplots()
+    axes, *other = figure.subplots(1, 2, width_ratios=(1.25, 1)) if published is not None else [figure.subplots()]
     drawn = []
     for method, part in style.by_method(table.dropna(subset="mean")):
         found = part.set_index("measure")
@@ -30,6 +34,7 @@ def frontier(frame: pd.DataFrame, *, upstream: str, transfer: str) -> tuple[Figu
         style.mark(axes, x["mean"], y["mean"], y["half_width"], method)
     axes.set_xlabel(f"Pre-training classes: {style.measure_label(upstream)}")
     axes.set_ylabel(f"Transfer: {style.measure_label(transfer)}")
+    axes.set_title("ours" if other else "")
     style.within_percent(axes, upstream, transfer)
     if not drawn:
         style.absent(axes)
@@ -37,4 +42,38 @@ def frontier(frame: pd.DataFrame, *, upstream: str, transfer: str) -> tuple[Figu
     style.legend(figure, drawn, most=5)
     lacking = [style.look(method).label for method in style.ordered(table["method"]) if method not in drawn]
     style.note(figure, style.seeds(table) + (f"\nwithout results: {', '.join(lacking)}" if lacking else ""))
-    return figure, table
+    data = table.assign(source="ours")
+    if other:
+        _draw_published(other[0], published)
+        data = pd.concat([data, _as_plotted(published)], ignore_index=True)
+    return figure, data
+
+
+PUBLISHED = {"upstream": "ImageNet-1K, top-1 (%)", "transfer": "Mean log-odds, 13 sets"}
+
+
+def _draw_published(axes: Axes, published: pd.DataFrame) -> None:
+    """Hollow markers, each model named beside its first one."""
+    named = []
+    for row in published.to_dict("records"):
+        looks = {"color": style.GREY, "marker": "o"}  # a model that is no method of ours
+        if isinstance(row.get("method"), str):
+            looks = {"color": style.look(row["method"]).colour, "marker": style.look(row["method"]).marker}
+        axes.plot(
+            row["upstream"], row["transfer"], markerfacecolor="white", markeredgewidth=0.8, linestyle="none", zorder=3, **looks
+        )
+        named.append((row["upstream"], row["transfer"], row["model"], looks["color"]))
+    axes.set_title("published, ImageNet-1K (digitised)")
+    axes.set_xlabel(PUBLISHED["upstream"])
+    axes.set_ylabel(PUBLISHED["transfer"])
+    axes.margins(0.12)
+    first = {point[2]: point for point in reversed(named)}
+    layout.name_points(axes, reversed(first.values()), every=True)
+
+
+def _as_plotted(published: pd.DataFrame) -> pd.DataFrame:
+    parts = [
+        pd.DataFrame({"method": published["model"], "measure": label, "mean": published[column]})
+        for column, label in PUBLISHED.items()
+    ]
+    return pd.concat(parts, ignore_index=True).assign(source="published, digitised")

@@ -54,8 +54,8 @@ def depth(frame: pd.DataFrame, *, measures: Sequence[str], layer: str = "stage5"
 def with_and_without(frame: pd.DataFrame, *, measures: Sequence[str], layer: str = "stage5") -> tuple[Figure, pd.DataFrame]:
     """(figure, plotted data) of ``measures`` at the end of training with and without a projector, a row for each method.
 
-    The rows whose ``variant`` is ``METHOD on`` or ``METHOD off``; a panel for each measure, which must come from one data
-    set, or from means over several by `statistics.over_datasets`.
+    The rows whose ``variant`` is ``METHOD on`` or ``METHOD off``, these smaller, lighter and below; a panel for each measure,
+    which must come from one data set, or from means over several by `statistics.over_datasets`.
 
     Raises:
         InputError: several values for a seed of a variant, such as those of two data sets.
@@ -75,7 +75,7 @@ def with_and_without(frame: pd.DataFrame, *, measures: Sequence[str], layer: str
             places = [y + 0.13, y - 0.13]  # apart, so that equal values do not hide each other
             axes.plot(found["mean"], places, color="0.75", linewidth=1.4, zorder=1)
             for place, row in zip(places, found.itertuples(), strict=True):
-                style.mark(axes, row.mean, place, row.half_width, name, horizontal=True, hollow=row.Index == "off")
+                style.mark(axes, row.mean, place, row.half_width, name, horizontal=True, faint=row.Index == "off")
         datasets = list(dict.fromkeys(rows.loc[rows["measure"] == measure, "dataset"]))
         axes.set_title(", ".join(style.dataset_label(name) for name in datasets))
         axes.set_xlabel(style.measure_label(measure))
@@ -88,10 +88,10 @@ def with_and_without(frame: pd.DataFrame, *, measures: Sequence[str], layer: str
         if part.empty:
             style.absent(axes)
             axes.set_xticks([])
-    grey = {"color": "0.35", "marker": "o", "linestyle": "none"}
+    grey, size = {"marker": "o", "linestyle": "none"}, style.RC["lines.markersize"]
     handles = [
-        Line2D([], [], **grey, markerfacecolor="white", label="without projector"),
-        Line2D([], [], **grey, label="with projector"),
+        Line2D([], [], **grey, color=style.lighter("0.35"), markersize=style.FAINT * size, label="without projector (lighter)"),
+        Line2D([], [], **grey, color="0.35", label="with projector"),
     ]
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     style.note(figure, style.seeds(table))

@@ -57,7 +57,8 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
 def _draw_published(axes: Axes, published: pd.DataFrame) -> None:
     """Hollow markers; dashed where the paper's model had no MLP; names at a legend beside the panel."""
     handles = []
-    for model, part in published.groupby("model", sort=False):
+    models = published.groupby("model", sort=False)
+    for i, (model, part) in enumerate(models):
         drawn, dashes = style.look(part["method"].iloc[0]), "-" if part["projector"].iloc[0] else (0, (2.5, 1.5))
         kept = {
             "color": drawn.colour,
@@ -66,7 +67,8 @@ def _draw_published(axes: Axes, published: pd.DataFrame) -> None:
             "linestyle": dashes,
             "linewidth": 0.9,
         }
-        axes.errorbar(part["stage"], part["value"], yerr=part["error"], elinewidth=0.6, **kept)
+        places = part["stage"] + 0.05 * (i - (len(models) - 1) / 2)  # apart, so that equal values do not hide each other
+        axes.errorbar(places, part["value"], yerr=part["error"], elinewidth=0.6, **kept)
         handles.append(Line2D([], [], label=model, **kept))
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), fontsize=style.SMALL - 0.5, handlelength=2.2)
     axes.set_title("published, ImageNet (digitised)")

@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
@@ -21,6 +22,7 @@ WIDTHS = {1: 3.25, 2: 6.875}  # inches, one and two columns of CVPR 2024 (tueplo
 FONT = 8  # points, the size of a caption
 SMALL = 7
 GREY = "0.45"
+FAINT = 0.8  # size of the lesser of two kinds of markers, as a share
 
 RC = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],  # the second has the scripts that the first lacks
@@ -75,9 +77,9 @@ METHODS = {
     "trex_plain": Look(label="t-ReX, no OCM", colour="#D98CB3", marker="d"),
     "supcon": Look(label="SupCon", colour="#E69F00", marker="P"),
     "simclr": Look(label="SimCLR", colour="#56B4E9", marker="X"),
-    "moco": Look(label="MoCo", colour="#6A6A2A", marker="<"),
-    "moco_v1": Look(label="MoCo v1", colour="#B5B13C", marker="<"),
-    "moco_v2": Look(label="MoCo v2", colour="#8C8428", marker="p"),
+    "moco": Look(label="MoCo", colour="#8C8428", marker="<"),
+    "moco_v1": Look(label="MoCo v1", colour="#5233CC", marker="<"),
+    "moco_v2": Look(label="MoCo v2", colour="#465928", marker="p"),
     "byol": Look(label="BYOL", colour="#117766", marker=">"),
     "dino": Look(label="DINO", colour="#222222", marker="h"),
 }
@@ -266,14 +268,34 @@ def seeds(table: pd.DataFrame) -> str:
     return f"mean and 95 % interval over seeds, n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
 
 
-def mark(axes: Axes, x: float, y: float, half: float, method: str, *, horizontal: bool = False, hollow: bool = False) -> None:
-    """A mean in the method's colour and marker with its interval, if it has one; NaN draws nothing."""
+def mark(
+    axes: Axes,
+    x: float,
+    y: float,
+    half: float,
+    method: str,
+    *,
+    horizontal: bool = False,
+    hollow: bool = False,
+    faint: bool = False,
+) -> None:
+    """A mean in the method's colour and marker with its interval, if it has one; NaN draws nothing.
+
+    Hollow means published, in all figures; ``faint``, smaller and lighter, is the lesser of two kinds of ours.
+    """
     if math.isnan(x) or math.isnan(y):
         return
     drawn = look(method)
     bar = {"xerr" if horizontal else "yerr": half} if half == half else {}
+    colour = lighter(drawn.colour) if faint else drawn.colour
     face = {"markerfacecolor": "white"} if hollow else {"markeredgecolor": "white", "markeredgewidth": 0.4}
-    axes.errorbar(x, y, color=drawn.colour, marker=drawn.marker, capsize=1.8, elinewidth=0.9, zorder=3, **bar, **face)
+    face |= {"markersize": FAINT * RC["lines.markersize"], "markeredgecolor": colour} if faint else {}
+    axes.errorbar(x, y, color=colour, marker=drawn.marker, capsize=1.8, elinewidth=0.9, zorder=3, **bar, **face)
+
+
+def lighter(colour: str) -> tuple[float, ...]:
+    """Half way from ``colour`` to white."""
+    return tuple((1 + part) / 2 for part in to_rgb(colour))
 
 
 def within_percent(axes: Axes, x: str = "", y: str = "") -> None:
