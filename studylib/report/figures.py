@@ -11,7 +11,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from studylib import files
-from studylib.report import style
+from studylib.report import layout, style
+from studylib.report.lineage import completed
 
 INLINE_SCALE = 125  # pixels per inch of the figure in a notebook
 
@@ -19,19 +20,21 @@ INLINE_SCALE = 125  # pixels per inch of the figure in a notebook
 def save(figure: Figure, name: str, data: pd.DataFrame, *, folder: Path, lineage: Mapping[str, Any]) -> Path:
     """Path of the PDF; beside it lie the PNG (250 dpi), the plotted numbers as CSV and the lineage as JSON.
 
-    Each file is written atomically, and with the same bytes when nothing changed. In a notebook the figure is shown, once.
+    Labels that are too long are broken first. Each file is written atomically, and with the same bytes when nothing changed.
+    In a notebook the figure is shown, once.
 
     Args:
         folder: ``paths.figures() / scale / notebook``.
         lineage: by `lineage`.
     """
+    layout.fit(figure)
     picture = _render(figure, "png")
     document = _render(figure, "pdf")
     target = Path(folder) / f"{name}.pdf"
     files.write(target, lambda file: file.write(document))
     files.write(target.with_suffix(".png"), lambda file: file.write(picture))
     files.write_text(target.with_suffix(".csv"), data.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-    files.write_json(target.with_suffix(".json"), dict(lineage))
+    files.write_json(target.with_suffix(".json"), completed(lineage))
     _show(picture, figure)
     return target
 

@@ -1,11 +1,13 @@
 """Where a figure or table comes from: runs, notebook, parameters, commit and versions, without paths, hosts or names."""
 
+import json
 import platform
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from studylib import paths
 from studylib.training.record import commit
 
 LIBRARIES = ("studylib", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
@@ -20,10 +22,10 @@ def lineage(
         runs: names of the runs, such as the column ``run`` of the results table; repeated ones count once.
         notebook: name of the notebook, with or without ``.ipynb``.
         parameters: of the notebook; of a value that is an absolute path only the last part is kept.
-        data: data set -> checksum.
+        data: data set -> checksum, of sets beside those that the runs were trained on; `completed` finds these.
     """
     head, dirty = commit()
-    return {
+    made = {
         "runs": sorted(set(runs)),
         "notebook": Path(notebook).name.removesuffix(".ipynb"),
         "parameters": {name: _portable(value) for name, value in sorted(parameters.items())},
@@ -32,6 +34,22 @@ def lineage(
         "dirty": dirty,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
     }
+    return completed(made)
+
+
+def completed(lineage: Mapping[str, Any]) -> dict[str, Any]:
+    """``lineage`` with the sets that its runs were trained on and their checksums, as far as the runs have records by now.
+
+    A notebook makes its lineage before its runs; what is written beside a figure is complete.
+    """
+    found: dict[str, set[str]] = {}
+    for run in lineage.get("runs", ()):
+        config, record = (paths.runs() / run / name for name in ("config.json", "record.json"))
+        if config.exists() and record.exists():
+            checksum = json.loads(record.read_text())[0]["data_sha256"]
+            found.setdefault(json.loads(config.read_text())["data"], set()).add(checksum)
+    data = {name: ", ".join(sorted(checksums)) for name, checksums in found.items()} | dict(lineage.get("data", {}))
+    return dict(lineage) | ({"data": dict(sorted(data.items()))} if data else {})
 
 
 def _portable(value: Any) -> Any:

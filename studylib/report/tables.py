@@ -11,6 +11,7 @@ import pandas as pd
 from studylib import files
 from studylib.errors import choose
 from studylib.report import statistics, style
+from studylib.report.lineage import completed
 
 MISSING = "·"
 NUMBER = re.compile(r"(?:[+−-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?(?: ± [\d.]+)?(?: \[.*\])?|·)?(?: \(n = \d+\))?|nan")
@@ -110,7 +111,7 @@ def write_table(frame: pd.DataFrame, name: str, *, folder: Path, caption: str, l
     files.write_text(target, f"{caption}\n\n{markdown(frame)}")
     files.write_text(target.with_suffix(".csv"), frame.to_csv(index=False, lineterminator="\n"))
     files.write_text(target.with_suffix(".tex"), latex(frame, name, caption))
-    files.write_json(target.with_suffix(".json"), dict(lineage))
+    files.write_json(target.with_suffix(".json"), completed(lineage))
     return target
 
 
