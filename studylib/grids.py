@@ -425,6 +425,38 @@ def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
     return jobs + [job for job in GRIDS[grid](scale_name, 3) if job not in jobs and Run(job.config).done]
 
 
+def images_left(run: Run) -> int:
+    """Images that a run has still to be shown, all epochs together."""
+    settings = run.config.optimisation
+    images = int((load(run.config.data).split == 0).sum())
+    return (settings.epochs - len(run.metrics())) * (images // settings.batch) * settings.batch
+
+
+def alike(config: RunConfig) -> tuple[Any, ...]:
+    """What two runs have in common that are equally fast."""
+    return config.method, config.encoder, config.projector.exists, config.multi_crop, config.data
+
+
+def cost(jobs: Sequence[Job]) -> str:
+    """What jobs still cost, in words: runs, images, and minutes of one worker where earlier runs here tell the speed.
+
+    Evaluation comes on top.
+    """
+    runs = list({job.config: Run(job.config) for job in jobs}.values())
+    left = [(run, count) for run in runs if (count := images_left(run))]
+    said = f"{len(runs)} runs, {len({job.config for job in jobs if not job.done})} to be computed"
+    if not left:
+        return said
+    said += f", {len(left)} of them to be trained: {sum(count for _, count in left) / 1e6:,.1f} million images"
+    speeds = {alike(run.config): timing[-1]["images_per_s"] for run in runs if (timing := run.timing())}
+    known = [(count, speeds[key]) for run, count in left if (key := alike(run.config)) in speeds]
+    if known:
+        minutes = sum(count / speed for count, speed in known) / 60
+        said += f", about {minutes:.0f} minutes of one worker"
+        said += f" for the {len(known)} of which the speed is known" if len(known) < len(left) else ""
+    return said
+
+
 def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:
     """A pandas DataFrame with a row for each run of the grids ``chosen`` (by default all): its state and what it still costs.
 
@@ -443,17 +475,13 @@ def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:
             if job.config in seen:
                 continue
             seen.add(job.config)
-            run, settings = Run(job.config), job.config.optimisation
-            done = len(run.metrics())
-            images = load(job.config.data)
-            steps = int((images.split == 0).sum()) // settings.batch
-            left = (settings.epochs - done) * steps * settings.batch
-            key = (job.config.method, job.config.encoder, job.config.projector.exists, job.config.multi_crop, images.name)
+            run, epochs = Run(job.config), job.config.optimisation.epochs
+            done, left, key = len(run.metrics()), images_left(run), alike(job.config)
             if timing := run.timing():
                 speeds[key] = timing[-1]["images_per_s"]
             if left and key not in speeds:
-                speeds[key] = bare_speed(job.config, images, steps=5)
-            state = "done" if job.done else "trained" if run.done else f"{done}/{settings.epochs} epochs" if done else "missing"
+                speeds[key] = bare_speed(job.config, load(job.config.data), steps=5)
+            state = "done" if job.done else "trained" if run.done else f"{done}/{epochs} epochs" if done else "missing"
             rows.append(
                 {"grid": grid, "variant": job.variant, "seed": job.config.seed, "run": job.config.name, "state": state}
                 | {"images": left, "minutes": round(left / speeds[key] / 60, 1) if left else 0.0}

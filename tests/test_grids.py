@@ -1,12 +1,13 @@
 """The named grids: what they vary, and that every run of them can take a step."""
 
+import json
 from collections import Counter
 from dataclasses import asdict
 
 import pytest
 import torch
 
-from studylib import grids
+from studylib import data, grids
 from studylib.config import METHODS, changed, resolve, scale, scales
 from studylib.methods import METHODS as CLASSES
 from studylib.methods import Batch
@@ -180,3 +181,19 @@ def test_what_is_left_out_is_told_with_the_command_that_runs_it():
         " or run the grid alone: studylib grid trex_crops --scale quick --seeds 1"
     )
     assert grids.left_out("modes", "paper") == "left out: grid modes has no runs at scale paper"
+
+
+def test_cost_counts_runs_images_and_minutes_where_the_speed_is_known(tmp_path, monkeypatch):
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path))
+    jobs = grids.comparison("smoke", 2)
+    images = sum((data.load("glyphs/few").split == 0).tolist()) // 64 * 64 * 2  # whole batches, two epochs
+    said = f"4 runs, 4 to be computed, 4 of them to be trained: {4 * images / 1e6:.1f} million images"
+    assert jobs[0].config.optimisation.batch == 64 and grids.cost([*jobs, jobs[0]]) == said
+    run = Run(jobs[0].config)
+    run.folder.mkdir()
+    rows = [{"epoch": epoch, "images_per_s": images / 2 / 60} for epoch in (1, 2)]  # an epoch a minute
+    (run.folder / "timing.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (run.folder / "metrics.jsonl").write_text("".join(json.dumps({"epoch": row["epoch"]}) + "\n" for row in rows))
+    assert ", 3 of them to be trained: " in grids.cost(jobs)
+    assert grids.cost(jobs).endswith("about 2 minutes of one worker for the 1 of which the speed is known")
+    assert grids.cost(jobs[:2]).endswith("about 2 minutes of one worker") or jobs[1].config.method != jobs[0].config.method

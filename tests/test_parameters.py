@@ -21,6 +21,7 @@ PAPERS = sorted(
 CANNOT = {
     ("trex", "paws"): "semi-supervised: its loss on a labelled support set is not here",
     ("trex", "rsb_a1"): "needs mixup, CutMix, binary cross entropy and LAMB; the grid strong_recipe stands in for it",
+    ("trex", "unnamed_on_the_envelope"): "the figure does not say what they are",
 }
 SAME = {("look", "look_multi_crop"): "trex/look_multi_crop"}  # the same point of the same figure
 

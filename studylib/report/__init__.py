@@ -32,6 +32,7 @@ from studylib.report.protocols import (
     trex_score,
 )
 from studylib.report.samples import samples
+from studylib.report.settings import settings
 from studylib.report.spectrum import spectrum
 from studylib.report.stagewise import stagewise
 from studylib.report.statistics import (
@@ -86,6 +87,7 @@ __all__ = [
     "save",
     "scatter",
     "select",
+    "settings",
     "sign",
     "spectrum",
     "stagewise",
