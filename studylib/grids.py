@@ -356,7 +356,7 @@ def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
 def trex_memory(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX with banks from a quarter of the scale's to four times it, and with the official code's quirks: claim T3."""
     base = resolve(scale_name, "trex")
-    lengths = sorted({max(base.optimisation.batch, round(base.bank.length * factor)) for factor in (0.25, 0.5, 1, 2, 4)})
+    lengths = sorted({max(base.optimisation.batch, round(base.bank.length * factor)) for factor in (0.25, 1, 4)})
     rows: Rows = {f"bank {length}": ("trex", {"bank.length": length}) for length in lengths}
     rows["random start, dropped tail"] = ("trex", {"bank.start": "random", "bank.tail": "drop"})
     rows["averaged buffers"] = ("trex", {"ema.buffers": "average"})
