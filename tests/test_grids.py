@@ -162,7 +162,7 @@ def test_what_the_grids_vary():
     parts = of("trex_parts")
     assert parts["base"] == ocm and not parts["no input l2"].projector.input_l2
     assert [config.temperature for config in parts.values()] == [0.1, 0.1, 0.1, 0.1, 0.05, 0.2]
-    assert {config.bank.length for config in of("trex_memory").values()} == {1024, 2048, 4096, 8192, 16384}
+    assert {config.bank.length for config in of("trex_memory").values()} == {1024, 4096, 16384}
     assert changed(of("trex_memory")["random start, dropped tail"])["bank"].items() >= {("start", "random"), ("tail", "drop")}
     scales = {(c.method, c.augmentation.crop_scale, c.multi_crop.local_scale) for c in of("trex_crops").values()}
     assert len(scales) == 4
