@@ -406,6 +406,15 @@ def test_published_claims_of_all_scales_stand_in_one_table_and_in_the_readme(tmp
     assert readme.read_text() == first
 
 
+def test_claims_of_another_version_are_left_out_and_named(tmp_path, capsys):
+    for name in ("quick", "small"):
+        found = claims.judge({"comparison": everything(name)["comparison"]}, name, ["sl_mlp"])
+        claims.write(found.drop(columns=["decides"] if name == "small" else []), tmp_path / name / "07_claims", {"runs": []})
+    assert set(claims.read(tmp_path).scale) == {"quick"}
+    said = capsys.readouterr().out
+    assert said.startswith("left out: claims at small, ") and "studylib reproduce --scale small --only 07_claims" in said
+
+
 def test_probes_at_the_edge_or_not_converged_are_counted():
     found = [row("sl", seed, "one", "linear_at_grid_edge", float(seed == 1)) for seed in range(3)]
     found += [row("sl", seed, "one", "linear_converged", float(seed > 0)) for seed in range(3)]
