@@ -81,7 +81,7 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
                     row |= {"over": "variants" if "correlate" in test else "seeds", "verdict": judged(*found, test["claimed"])}
                     if row["verdict"] == "not run":
                         row["command"] = grid_command(test, scale_name)
-                    elif note := too_poor(test.get("rival", ""), results[test["grid"]]):
+                    elif note := too_poor(test.get("rival", ""), results[test["grid"]], content["upstream"]):
                         row |= {"verdict": "inconclusive", "note": note}
                     rows.append(row)
             if not entry["tests"]:
@@ -90,13 +90,13 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def too_poor(rival: str, frame: pd.DataFrame) -> str:
+def too_poor(rival: str, frame: pd.DataFrame, upstream: str) -> str:
     """Why ``rival`` cannot be compared with: its kNN accuracy upstream at the end of training is less than half of SL's.
 
     Without labels a method takes far longer; what it has learned by then says nothing about what it is worth.
     """
-    known = select(frame, measure="monitor_knn_top1", method=[rival, "sl"])
-    known = known[known["epoch"] == known.groupby("run")["epoch"].transform("max")].groupby("method")["value"].mean()
+    known = select(prepared(frame), measure="knn_top1", dataset=upstream, layer="stage5", moment="end", method=[rival, "sl"])
+    known = known.groupby("method")["value"].mean()
     if rival not in known or "sl" not in known or known[rival] >= LEARNED * known["sl"]:
         return ""
     return f"{style.look(rival).label} has only {known[rival]:.1f} % kNN upstream, SL {known['sl']:.1f} %"
