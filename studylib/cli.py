@@ -4,8 +4,9 @@ Exit codes: 0 done · 1 failed · 2 bad input · 75 stopped by SIGTERM with ever
 """
 
 import errno
-import json
+import shlex
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from studylib import __version__, files, paths, values
-from studylib.errors import InputError, RunError
+from studylib.errors import RESUME_EXIT, InputError, RunError
 
 ON_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what a user mends, not we
 
@@ -85,7 +86,8 @@ def studylib() -> None:
 @click.option("--method", metavar="NAME", required=True, help="sl, sl_mlp, ...")
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), metavar="N", default=0, show_default=True)
 @click.option("-p", "parameters", metavar="FIELD=VALUE", multiple=True, help="Change a setting; repeatable.")
-def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) -> None:
+@click.option("--device", metavar="NAME", help="cpu, cuda or cuda:1 [a GPU if there is one]")
+def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...], device: str | None) -> None:
     """Train one run; its folder is the last line printed.
 
     Called again it does nothing; after a kill it goes on from its last checkpoint. SIGTERM saves and exits with 75.
@@ -102,7 +104,7 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...]) ->
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib.training import train
 
-    print(train(config))
+    print(train(config, device=device))
 
 
 @studylib.command()
@@ -161,12 +163,10 @@ def evaluate(
         raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import suites
-    from studylib.data import DETECTION, load
     from studylib.errors import choose
     from studylib.evaluate import Evaluation
     from studylib.evaluate import evaluate as evaluated
     from studylib.external import External
-    from studylib.features import extract
     from studylib.probe import PROTOCOLS, default
     from studylib.report import log_odds
     from studylib.training.record import find_run
@@ -174,14 +174,13 @@ def evaluate(
     chosen = [choose("protocol", name, PROTOCOLS) for name in protocols or ("knn", "path")]
     wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
+    choose("layer", layer, source.layers)
     print(source.name, flush=True)
     lacking = suites.missing(wanted)
     shown, scores = [], {}
     for dataset in [name for name in wanted if name not in lacking]:
         what = {"measures": "all" if measures else "none", "protocols": tuple(default(name, dataset) for name in chosen)}
         asked = Evaluation(dataset=dataset, layers=(layer,), epoch=epoch, **what)
-        if dataset not in DETECTION:
-            choose("layer", layer, extract(source, load(dataset), epoch).layers)
         row = {"data set": dataset}
         found = [r for r in evaluated(source, asked) if r["split"] != "train"]
         for r in [r for r in found if "_top1" in r["measure"] or r["measure"].endswith("_ap")]:
@@ -224,6 +223,51 @@ def export(folder: Path, file: Path, epoch: int | None) -> None:
     mean, std = export_encoder(folder, file, epoch)
     shown = [" ".join(f"{value:.4f}" for value in values) for values in (mean, std)]
     print(f"{file}  normalise images in [0, 1] by mean {shown[0]}  std {shown[1]}")
+
+
+@studylib.command()
+@click.argument("out", metavar="OUT.zip", type=click.Path(path_type=Path))
+@click.argument("folders", metavar="[RUN]...", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--half", is_flag=True, help="Round the weights to float16: half the size.")
+@click.option("--max-mib", type=float, metavar="MIB", default=15.0, show_default=True, help="Size of a part at most.")
+@click.option("--last", is_flag=True, help="Of each run only the last snapshot.")
+@click.option("--resume", is_flag=True, help="With the checkpoints of unfinished runs, so that they can go on elsewhere.")
+def archive(out: Path, folders: tuple[Path, ...], half: bool, max_mib: float, last: bool, resume: bool) -> None:
+    """Write runs (folders, by default all under runs/) to OUT.zip, to be restored on another machine.
+
+    Settings, metrics, timing, records and snapshots; results of evaluations are left out. Of a memory only the class vectors
+    are kept. What does not fit into one part goes to OUT-01.zip, OUT-02.zip, ...; an earlier OUT is replaced.
+
+    \b
+    Examples:
+      studylib archive runs.zip
+      studylib archive trex.zip runs/trex-* --half --last
+      studylib archive unfinished.zip runs/look-6f1c1b1a3d --resume --max-mib 100
+    """
+    from studylib.training.archive import archive as write_archive
+
+    parts = write_archive(out, folders, half=half, max_mib=max_mib, last=last, resume=resume)
+    names = " to ".join(dict.fromkeys((parts[0].name, parts[-1].name)))
+    print(f"{sum(part.stat().st_size for part in parts) / 2**20:.2f} MiB in {len(parts)} files: {names}")
+
+
+@studylib.command()
+@click.argument("parts", metavar="FILE...", nargs=-1, required=True, type=click.Path(path_type=Path))
+def restore(parts: tuple[Path, ...]) -> None:
+    """Put the runs of an archive into runs/; FILE... are all of its parts.
+
+    Everything is checked before anything is written. A run that is as far or further on here is left as it is; one that is
+    behind is brought forward. Restoring again does nothing.
+
+    \b
+    Examples:
+      studylib restore runs.zip
+      studylib restore trex-*.zip
+    """
+    from studylib.training.restore import restore as restore_runs
+
+    counts = restore_runs(parts)
+    print(f"{paths.runs()}: {', '.join(f'{count} {what}' for what, count in counts.items())}")
 
 
 @studylib.command()
@@ -304,43 +348,80 @@ def plan(scale: str, names: tuple[str, ...]) -> None:
 
 
 @studylib.command()
-@click.argument("name", metavar="GRID")
+@click.argument("names", metavar="GRID...", nargs=-1, required=True)
 @scale_option(default="quick", show_default=True)
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of each variant [the scale's number]")
 @click.option("-p", "parameters", metavar="FIELD=VALUE", multiple=True, help="Change a setting of every run; repeatable.")
-def grid(name: str, scale: str, seeds: int | None, parameters: tuple[str, ...]) -> None:
-    """Run what is missing of the named GRID and print its means and what they say of the papers' claims.
+@click.option("--workers", type=click.IntRange(1), metavar="N", help="Runs at a time, spread over the GPUs [see below]")
+@click.option("--train-only", is_flag=True, help="Train, and evaluate nothing.")
+@click.option("--minutes", type=float, metavar="M", help="With --train-only: save and end within M minutes.")
+def grid(
+    names: tuple[str, ...],
+    scale: str,
+    seeds: int | None,
+    parameters: tuple[str, ...],
+    workers: int | None,
+    train_only: bool,
+    minutes: float | None,
+) -> int:
+    """Run what is missing of the named GRIDs; print the means of each and what they say of the papers' claims.
 
-    `studylib plan` lists the grids and what they cost.
+    `studylib plan` lists the grids and what they cost. The whole results table of each is written to
+    runs/grids/SCALE/GRID.csv. There is a worker for each GPU or, without one, for each core.
 
-    The whole results table is written to runs/grids/SCALE/GRID.csv.
+    With --train-only the runs are trained, those of one seed before the next, and none is evaluated: for a machine that is
+    yours for minutes. On a GPU it trains as many runs at a time as raise the number of images/s, which it measures. What is
+    left is told at the end, and the exit code is 75 until nothing is; the same command goes on.
 
     \b
     Examples:
       studylib grid components
       studylib grid look_starts --seeds 3 -p optimisation.epochs=6
+      studylib grid comparison methods --scale small --train-only --minutes 14
     """
+    began = time.monotonic()
     overrides = values.assignments(parameters)
+    if minutes is not None and not train_only:
+        raise InputError("--minutes", minutes, "needs --train-only: how long evaluation takes is not bounded")
+    if minutes is not None and not minutes > 0:
+        raise InputError("--minutes", minutes, "must be positive")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
+    from studylib import grids
+    from studylib.errors import choose
+
+    jobs = {}
+    for name in names:
+        make = grids.GRIDS[choose("grid", name, grids.GRIDS)]
+        jobs[name] = make(scale, **({"seeds": seeds} if seeds else {}), overrides=overrides)
+        if not jobs[name]:
+            raise InputError("grid", name, grids.left_out(name, scale))
+    every = [job for some in jobs.values() for job in some]
+    if train_only:
+        from studylib.train_only import train
+
+        given = {"--scale": scale, "--seeds": seeds, "--workers": workers, "--minutes": minutes}
+        options = [text for option, value in given.items() if value is not None for text in (option, f"{value}")]
+        options += [text for parameter in parameters for text in ("-p", parameter)]
+        again = shlex.join(["studylib", "grid", *jobs, *options, "--train-only"])
+        deadline = None if minutes is None else began + 60 * minutes
+        return 0 if train(every, workers=workers, deadline=deadline, again=again) else RESUME_EXIT
     import pandas
 
-    from studylib import grids, report, study
-    from studylib.errors import choose
+    from studylib import report, study
     from studylib.report import claims
 
-    make = grids.GRIDS[choose("grid", name, grids.GRIDS)]
-    jobs = make(scale, **({"seeds": seeds} if seeds else {}), overrides=overrides)
-    if not jobs:
-        raise InputError("grid", name, grids.left_out(name, scale))
-    results = study.run(jobs)
-    file = paths.runs() / "grids" / scale / f"{name}.csv"
-    files.write_text(file, results.to_csv(index=False))
-    end = report.select(report.at_end(results), layer="stage5", split="test", measure=["monitor_knn_top1", "linear_top1"])
-    means = pandas.concat([report.over_datasets(part, how="mean") for _, part in end.groupby("measure", sort=False)])
-    print(report.summary(means, rows=("variant",), columns="measure").to_string(index=False))
-    found = claims.judge({name: results}, scale)
-    print(claims.sentences(found[found["verdict"] != "not run"]))
-    print(file)
+    study.run(every, workers)
+    for name, some in jobs.items():
+        results = study.table(some)
+        file = paths.runs() / "grids" / scale / f"{name}.csv"
+        files.write_text(file, results.to_csv(index=False))
+        end = report.select(report.at_end(results), layer="stage5", split="test", measure=["monitor_knn_top1", "linear_top1"])
+        means = pandas.concat([report.over_datasets(part, how="mean") for _, part in end.groupby("measure", sort=False)])
+        print(report.summary(means, rows=("variant",), columns="measure").to_string(index=False))
+        found = claims.judge({name: results}, scale)
+        print(claims.sentences(found[found["verdict"] != "not run"]))
+        print(file)
+    return 0
 
 
 @studylib.group(no_args_is_help=True)
@@ -403,23 +484,27 @@ def data_check(folder: Path | None) -> None:
 
 @studylib.command()
 @click.argument("names", metavar="[NAME]...", nargs=-1)
+@click.option("--device", metavar="NAME", default="cpu", show_default=True, help="cpu, cuda or cuda:1")
 @click.option("--json", "file", metavar="FILE", type=click.Path(path_type=Path), help="Write the results as JSON as well.")
-def bench(names: tuple[str, ...], file: Path | None) -> None:
+def bench(names: tuple[str, ...], device: str, file: Path | None) -> None:
     """Measure speed and memory of the training loop, the probe and the measures on this machine.
 
     \b
     Examples:
       studylib bench
       studylib bench loop_efficiency --json bench.json
+      studylib bench --device cuda              the loop, what one process uses of a GPU, others' pipelines
     """
     if file:
         files.usable(file.absolute().parent, "--json")
-    from studylib.bench import run as measure
+    from studylib import bench as benchmarks
+    from studylib import device as devices
 
-    results = measure(list(names))
+    where = devices.find(device)
+    results = benchmarks.run(names, where)
     for row in results:
         print(
             "  ".join(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in row.items())
         )
     if file:
-        files.write_text(file.absolute(), json.dumps(results, indent=1) + "\n")
+        files.write_json(file.absolute(), {"machine": benchmarks.machine(where), "results": results})

@@ -12,11 +12,11 @@ from typing import Any
 
 import yaml
 
-from studylib import values
+from studylib import precision, values
 from studylib.data.augment import Augmentation
 from studylib.errors import InputError, choose
 
-SCHEMA = 1  # raised when the meaning of a setting changes, so that old runs are not taken for new ones
+SCHEMA = 2  # raised when the meaning of a setting changes, so that old runs are not taken for new ones
 
 
 def require(field: str, value: object, ok: bool, fix: str) -> None:
@@ -94,10 +94,13 @@ class Optimisation:
     weight_decay: float = 1e-4
     """on parameters of two or more dimensions only"""
     precision: str = "auto"
-    """auto: bfloat16 autocast on a GPU and float32 on a CPU; float32: float32 everywhere"""
+    """auto: bfloat16 autocast on a GPU and float32 on a CPU; float32, or tf32 on a GPU (`studylib.precision`)"""
+    capture: str = "auto"
+    """auto: on a GPU steps are replayed as CUDA graphs (`studylib.training.capture`); off: operation after operation"""
 
     def __post_init__(self) -> None:
-        choose("optimisation.precision", self.precision, ("auto", "float32"))
+        choose("optimisation.precision", self.precision, precision.SETTINGS)
+        choose("optimisation.capture", self.capture, ("auto", "off"))
         require("optimisation.epochs", self.epochs, self.epochs >= 0, "must be 0 (keep the random start) or more")
         require("optimisation.batch", self.batch, self.batch >= 2, "must be at least 2 (batch norm needs two images)")
         require("optimisation.momentum", self.momentum, 0 <= self.momentum < 1, "must be in [0, 1)")

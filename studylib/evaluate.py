@@ -92,12 +92,13 @@ def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, A
 def _compute(source: Run | External, evaluation: Evaluation, missing: list[tuple[str, Any, Path]]) -> None:
     if source.pretraining_set and checksum(source.pretraining_set) != source.data_sha256:
         raise InputError("run", source.name, f"was trained on another {source.pretraining_set}; move {source.folder} away")
+    wanted = {layer for layer, _, _ in missing}
     upstream = None
     measured = any(isinstance(part, str) for _, part, _ in missing)
     if measured and source.pretraining_set not in (None, evaluation.dataset):
-        upstream = extract(source, load(source.pretraining_set), evaluation.epoch)
+        upstream = extract(source, load(source.pretraining_set), evaluation.epoch, wanted)
     images = find(evaluation.dataset)
-    seen = None if evaluation.dataset in DETECTION else extract(source, images, evaluation.epoch)
+    seen = None if evaluation.dataset in DETECTION else extract(source, images, evaluation.epoch, wanted)
     epoch = source.epochs if evaluation.epoch is None else evaluation.epoch
     for layer, part, file in missing:
         rows = []

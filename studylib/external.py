@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from studylib import config, paths
 from studylib.errors import InputError
-from studylib.models.encoder import BLOCKS, Encoder, Normalise
+from studylib.models.encoder import BLOCKS, STAGES, Encoder, Normalise
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's constants
 HEADS = ("fc.", "classifier.", "head.")
@@ -34,6 +34,7 @@ class External:
     """conv3 or conv3s2 where the first convolution is 3x3: its stride is not in the file"""
 
     pretraining_set = None
+    layers = STAGES
     epochs = None
 
     @cached_property
@@ -68,7 +69,7 @@ class External:
         encoder = Encoder(settings)
         encoder.load_state_dict(weights)
         network = Network(Normalise(torch.tensor(self.mean), torch.tensor(self.std)), encoder)
-        return network.to(device, memory_format=torch.channels_last).eval(), self.size
+        return network.to(device).eval(), self.size
 
 
 class Network(nn.Module):

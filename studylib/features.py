@@ -1,26 +1,26 @@
-"""Features of a data set at every layer of a trained run, under a named protocol, cached by what they depend on."""
+"""Features of a data set at the layers of a trained run, under a named protocol, cached by what they depend on."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from studylib import paths
+from studylib import device as devices
+from studylib import paths, precision
 from studylib.data import ImageSet
 from studylib.data.augment import to_float
 from studylib.external import External
 from studylib.training import Run, checkpoint
-from studylib.training.loop import channels_last
 
 PROTOCOL = "eval mode, float32, whole image resized to the pre-training size (bilinear, antialiased), global average pooling"
 
 
 @dataclass(frozen=True)
 class Features:
-    """Layers by name, each (N, d) float32, for the rows of one data set in their order."""
+    """Layers by name, each (N, d) float32, for the rows of one data set in their order, on the device of the labels."""
 
     name: str
     layers: dict[str, Tensor]
@@ -29,6 +29,8 @@ class Features:
     num_classes: int
     network: Callable[[], tuple[nn.Module, int]] | None = None
     """reads the network that they are of, and the side of its images"""
+    last: str = "stage5"
+    """the last layer of the network, which its loss sees"""
 
     def part(self, layer: str, split: str) -> tuple[Tensor, Tensor]:
         """Features (n, d) and labels (n,) of the ``train`` or ``test`` rows."""
@@ -36,31 +38,46 @@ class Features:
         return self.layers[layer][rows], self.labels[rows]
 
 
-def extract(run: Run | External, images: ImageSet, epoch: int | None = None, device: str | None = None) -> Features:
-    """All layers of ``images`` seen by the weights of ``run`` after ``epoch`` epochs (by default the last).
+def extract(
+    run: Run | External,
+    images: ImageSet,
+    epoch: int | None = None,
+    layers: Sequence[str] | None = None,
+    device: str | torch.device | None = None,
+) -> Features:
+    """Features of ``images`` by the weights of ``run`` after ``epoch`` epochs (by default the last), on ``device``.
 
-    Cached under ``runs/cache/features``.
+    Of ``layers`` those that the run has, by default all. Each is cached under ``runs/cache/features``.
 
     Raises:
-        InputError: the run has no such snapshot.
+        InputError: the run has no such snapshot, or there is no such device.
     """
-    key = hashlib.sha256(f"{PROTOCOL} {images.checksum}".encode()).hexdigest()[:10]
+    where = devices.find(device)
     weights, name = run.snapshot(epoch).stem, images.name.replace("/", "_").replace("@", "_")
-    cached = paths.cache() / "features" / f"{run.name}-{weights}-{name}-{key}.pt"
-    if cached.exists():
-        layers = checkpoint.load(cached)
-    else:
-        layers = _compute(run, epoch, images, torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu")))
-        checkpoint.save(cached, layers)
+    files = {}
+    for layer in run.layers if layers is None else [layer for layer in run.layers if layer in layers]:
+        key = hashlib.sha256(f"{PROTOCOL} {layer} {images.checksum}".encode()).hexdigest()[:10]
+        files[layer] = paths.cache() / "features" / f"{run.name}-{weights}-{name}-{layer}-{key}.pt"
+    missing = [layer for layer, file in files.items() if not file.exists()]
+    if missing:
+        for layer, values in _compute(run, epoch, images, missing, where).items():
+            checkpoint.save(files[layer], {"features": values})
+    found = {layer: checkpoint.load(file, where)["features"] for layer, file in files.items()}
     network = partial(run.network, epoch, torch.device("cpu"))
-    return Features(images.name, layers, images.labels, images.split, images.num_classes, network)
+    return Features(
+        images.name, found, images.labels.to(where), images.split.to(where), images.num_classes, network, run.layers[-1]
+    )
 
 
 @torch.no_grad()
-def _compute(run: Run | External, epoch: int | None, images: ImageSet, device: torch.device) -> dict[str, Tensor]:
+def _compute(
+    run: Run | External, epoch: int | None, images: ImageSet, layers: Sequence[str], device: torch.device
+) -> dict[str, Tensor]:
     network, size = run.network(epoch, device)
-    found: dict[str, list[Tensor]] = {}
-    for batch in images.images.split(512):
-        for name, values in network.layers(channels_last(to_float(batch.to(device), size))).items():
-            found.setdefault(name, []).append(values.float().cpu())
-    return {name: torch.cat(parts) for name, parts in found.items()}
+    found: dict[str, list[Tensor]] = {layer: [] for layer in layers}
+    with precision.kernels(device, "float32"):
+        for batch in images.images.split(512):
+            seen = network.layers(to_float(batch.to(device), size))
+            for layer in layers:
+                found[layer].append(seen[layer].float().cpu())
+    return {layer: torch.cat(parts) for layer, parts in found.items()}

@@ -48,3 +48,9 @@ def usable(folder: Path, field: str) -> Path:
             return folder
     except OSError as error:
         raise InputError(field, str(folder), f"cannot be written ({error.strerror}); name a folder you may write to") from error
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Size in bytes and time of the last change in ns: while they stay, what was read of the file need not be read again."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns

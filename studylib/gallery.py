@@ -13,7 +13,8 @@ INTRODUCTION = """# Published figures and tables
 
 Written by `studylib reproduce --scale SCALE --publish`; edit nothing here. Figures come with a PDF and the plotted numbers as
 CSV, tables as Markdown, CSV and LaTeX. The JSON beside each names its runs, commit, notebook, parameters and versions. Filled
-markers are ours, hollow ones published.
+markers are ours, hollow ones published. The commit named for each notebook made its figures; where the training step has
+changed since (`SCHEMA` in `studylib/config.py`), runs of today have other ids, and other numbers.
 """
 
 
@@ -28,7 +29,7 @@ def write() -> Path:
 
 def page(root: Path) -> str:
     """Markdown with every figure and table under ``root``: the same text for the same files."""
-    return INTRODUCTION + "".join(_scale(root, folder) for folder in folders(root))
+    return INTRODUCTION + "".join(_scale(root, folder) for folder in folders(root) if folders(folder))
 
 
 def _scale(root: Path, scale: Path) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
+from studylib import device as devices
 from studylib import suites
 from studylib.bench.loop import bare_speed
 from studylib.config import METHODS, RunConfig, resolve, scale
@@ -15,7 +16,7 @@ from studylib.models import STAGES
 from studylib.probe import default
 from studylib.study import Job, merged
 from studylib.training import Run
-from studylib.training.loop import snapshot_epochs
+from studylib.training.monitor import snapshot_epochs
 from studylib.transfer import (
     Broad12,
     Episodes,
@@ -480,7 +481,7 @@ def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:
             if timing := run.timing():
                 speeds[key] = timing[-1]["images_per_s"]
             if left and key not in speeds:
-                speeds[key] = bare_speed(job.config, load(job.config.data), steps=5)
+                speeds[key] = bare_speed(job.config, load(job.config.data), devices.find(), steps=5)
             state = "done" if job.done else "trained" if run.done else f"{done}/{epochs} epochs" if done else "missing"
             rows.append(
                 {"grid": grid, "variant": job.variant, "seed": job.config.seed, "run": job.config.name, "state": state}

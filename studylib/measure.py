@@ -91,13 +91,13 @@ def number_of_modes(images: ImageSet, seen: Features, pre: Features | None, laye
 def prototype_similarity(images: ImageSet, seen: Features, pre: Features | None, layer: str, split: str) -> Rows:
     """Rows of the similarity of the class vectors that the loss compares with (learned, or sums of a memory) and the class
     means of l2-normalised features of the training images of the pre-training set, at the layer that the loss sees."""
-    if pre is not None or split != "train" or layer != [*seen.layers][-1]:
+    if pre is not None or split != "train" or layer != seen.last:
         return
     vectors = seen.network()[0].class_vectors()
     if vectors is None or not vectors.any():  # another method, or a memory before the first step
         return
     means = measures.prototypes(*seen.part(layer, split), seen.num_classes, normalise=True)
-    found = measures.prototype_similarity(means, vectors)
+    found = measures.prototype_similarity(means, vectors.to(means.device))
     how = "cosine of the loss's class vectors and means of l2-normalised training features"
     yield _row("prototype_similarity", how, found.matching)
     yield _row("prototype_similarity_others", how, found.others)
@@ -120,7 +120,7 @@ def _divided(images: ImageSet, features: Tensor, labels: Tensor, split: str) -> 
     """
     rows = images.split == {"train": 0, "test": 1}[split]
     for name, (values, _) in images.hidden.items() if split == "test" else ():
-        own = values[rows]
+        own = values[rows].to(labels.device)
         known = own >= 0  # an image may have no such label
         pairs = torch.stack((labels, own))[:, known].unique(dim=1)
         kept = known & (pairs[0].bincount(minlength=int(labels.max()) + 1) > 1)[labels]

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from studylib import device as devices
 from studylib import transfer
 from studylib.errors import InputError, choose
 from studylib.external import External
@@ -29,9 +30,9 @@ class Subject:
     layer: str
 
     @property
-    def device(self) -> str:
+    def device(self) -> torch.device:
         """Where protocols of frozen features are carried out."""
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return devices.find()
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
@@ -53,7 +54,7 @@ def _trained(run: Callable, *, frozen: bool = False) -> Callable[[Subject, Any],
     """Of the whole encoder; ``features`` of its output are handed on where the protocol can keep it frozen."""
 
     def carry_out(subject: Subject, protocol: Any) -> Any:
-        known = {"features": subject.seen.layers["stage5"]} if frozen else {}
+        known = {"features": subject.seen.layers["stage5"].cpu()} if frozen else {}
         return run(transfer.trainable(subject.source, subject.epoch), subject.images, protocol, **known)
 
     return _of_output(carry_out)

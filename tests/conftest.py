@@ -8,6 +8,8 @@ import matplotlib
 import pytest
 import torch
 
+from studylib import data
+
 matplotlib.use("Agg")
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -26,6 +28,7 @@ def glyph_cache() -> Path:
 def own_runs(tmp_path, monkeypatch):
     """No test writes into the runs of a user."""
     monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "own-runs"))
+    data.forget()
 
 
 @pytest.fixture

@@ -34,13 +34,15 @@ def steps(method: str, overrides: dict) -> dict:
     for step in range(3):
         views = [torch.rand(COUNT, 3, view.size or 24, view.size or 24, generator=generator).double() for view in model.views]
         labels, ids = torch.arange(COUNT) % 3, torch.arange(COUNT) + COUNT * step
-        batch = Batch([view[own] for view in views], labels[own], ids[own], step / 3)
+        progress = torch.tensor(step / 3, dtype=torch.float64)
+        batch = Batch([view[own] for view in views], labels[own], ids[own], progress, model.phase(step / 3))
         loss, _ = loss_of(batch)
         model.zero_grad()
         loss.backward()
         losses.append(distributed.mean(loss.detach()))
         trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
         gradients.append({name: parameter.grad.clone() for name, parameter in trained.items() if parameter.grad is not None})
+        model.before_step(batch)
         with torch.no_grad():
             for parameter in trained.values():
                 if parameter.grad is not None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from studylib.data import augment as module
-from studylib.data.augment import Augmentation, augment, gaussian_blur, to_float, turn_hue
+from studylib.data.augment import Augmentation, Numbers, between, draw, gaussian_blur, to_float, turn_hue
 from studylib.errors import InputError
 
 NOTHING = {"crop_scale": (1.0, 1.0), "crop_ratio": (1.0, 1.0), "flip": 0.0, "jitter": 0.0, "grayscale": 0.0}
@@ -17,6 +17,10 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 def generator(seed=0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def augment(images, options, generator) -> torch.Tensor:
+    return module.augment(images, options, draw(len(images), generator))
 
 
 def noise(*shape, seed=0) -> torch.Tensor:
@@ -199,19 +203,15 @@ def test_hue_keeps_gray_and_luma_and_turns_the_colour():
         assert (turn_hue(torch.tensor([angle]))[0] @ colour).tolist() == pytest.approx(expected, abs=0.01)
 
 
-def test_all_colour_changes_are_those_of_a_slow_loop(monkeypatch):
-    drawn = {}
-    uniform = module._uniform
-
-    def record(count, low, high, *rest):
-        drawn[round(high - low, 6)] = uniform(count, low, high, *rest)
-        return drawn[round(high - low, 6)]
-
-    monkeypatch.setattr(module, "_uniform", record)
-    images = noise(6, 3, 5, 5)
+def test_all_colour_changes_are_those_of_a_slow_loop():
+    images, numbers = noise(6, 3, 5, 5), draw(6, generator())
     strength = {"brightness": 0.5, "contrast": 0.4, "saturation": 0.3, "hue": 0.2}
-    out = augment(images, only(jitter=1.0, **strength), generator())
-    brightness, contrast, saturation, hue = (drawn[round(2 * value, 6)].double().numpy() for value in strength.values())
+    out = module.augment(images, only(jitter=1.0, **strength), numbers)
+    drawn, middles = Numbers(*numbers.double().numpy()), {"hue": 0}
+    brightness, contrast, saturation, hue = (
+        between(getattr(drawn, name), middles.get(name, 1) - value, middles.get(name, 1) + value)
+        for name, value in strength.items()
+    )
     luma64 = LUMA.double().numpy()
     for row in range(6):
         x = brightness[row] * images[row].double().numpy() / 255
@@ -266,6 +266,22 @@ def test_blur_is_that_of_a_slow_loop():
             expected = slow_blur(images[row, channel].double().numpy(), float(sigma[row]))
             assert numpy.abs(out[row, channel].numpy() - expected).max() < 1e-5
     assert torch.allclose(out[0], images[0], atol=1e-6)
+
+
+def test_what_happens_to_an_image_is_decided_by_its_own_numbers_alone():
+    """Also where a blur or solarise is computed for all images and kept for some."""
+    options = Augmentation(size=11, blur=0.5, solarise=0.5)
+    images, numbers = noise(20, 3, 16, 16), draw(20, generator())
+    together = module.augment(images, options, numbers)
+    for row in range(20):
+        alone = module.augment(images[row : row + 1], options, numbers[:, row : row + 1])
+        torch.testing.assert_close(alone[0], together[row], rtol=1e-5, atol=1e-5)
+
+
+def test_all_random_numbers_of_a_view_are_one_draw():
+    drawn = draw(9, generator(3))
+    assert torch.equal(drawn, torch.rand(14, 9, generator=generator(3)))
+    assert len(Numbers(*drawn)) == 14
 
 
 def test_blur_and_solarise_touch_only_the_images_they_chose():

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from studylib import bench
-from studylib.bench import measures, neighbours, path, probe, process
+from studylib.bench import loop, measures, neighbours, path, peers, probe, process
+from studylib.config import resolve
+from studylib.data import load
+from studylib.data.augment import augment, draw
+from studylib.errors import InputError
+from studylib.methods.method import crops
+from studylib.models.encoder import Normalise
+from studylib.training.loop import channel_statistics
 
 
 def check(result, unit):
@@ -16,6 +23,42 @@ def check(result, unit):
 
 def test_benchmarks_are_named_after_what_they_are():
     assert all(benchmark.__name__ == name and benchmark.__doc__ for name, benchmark in bench.BENCHMARKS.items())
+
+
+@pytest.fixture
+def tiny_loop(monkeypatch, runs):
+    """Two methods on noise, in one round; at most two processes."""
+    monkeypatch.setattr(loop, "ROUNDS", 1)
+    monkeypatch.setattr(loop, "NOISE", {32: 300})
+    monkeypatch.setattr(loop.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    configs = {method: resolve("smoke", method, 0, loop.QUIET | {"bank.length": 70}) for method in ("look", "trex")}
+    configs["sl"] = resolve("smoke", "sl", 0, loop.QUIET)
+    given = [(method, config, loop.noise(32)) for method, config in configs.items()]
+    monkeypatch.setattr(loop, "cases", lambda device, more: given[: 3 if more else 1])
+
+
+def test_loop_and_captured_share(tiny_loop):
+    results = bench.run(["loop_efficiency", "captured_share"], torch.device("cpu"))
+    efficiency, share = "loop_efficiency", "captured_share"
+    assert [row["name"] for row in results] == [f"{efficiency}: {name}" for name in ("look", "trex", "sl")] + [f"{share}: look"]
+    for row in results:
+        check(row, "ratio")
+        assert row["value"] > 0
+    assert "eager 1: " in results[-1]["details"]
+    assert ", 2: " in results[-1]["details"]
+
+
+def test_cases_of_the_loop_can_be_trained():
+    """Also those that are only for a GPU."""
+    for device in ("cpu", "cuda"):
+        found = {name: config for name, config, _ in loop.cases(torch.device(device), more=False)}
+        assert len(found) == (3 if device == "cpu" else 4)
+        assert all(config.monitor.every == 0 for config in found.values())
+
+
+def test_benchmarks_of_a_cpu_are_refused_on_a_gpu():
+    with pytest.raises(InputError, match="benchmark=.probe_speedup.: is of a CPU; on a GPU there are loop_efficiency, "):
+        bench.run(["probe_speedup"], torch.device("cuda:0"))
 
 
 def test_neighbours(monkeypatch):
@@ -87,3 +130,64 @@ def threads():
 
 def test_a_process_of_its_own_has_as_many_threads():
     assert process.alone(threads) == torch.get_num_threads()
+
+
+@pytest.fixture
+def tiny_peers(monkeypatch, runs):
+    """The comparison with others on 192 images, in one round, with a worker and a core."""
+    sizes = {"data": "glyphs_georgian/few", "encoder.arch": "resnet10", "encoder.width": 8, "encoder.stem": "conv3s2"}
+    monkeypatch.setitem(peers.SIZES, "cpu", sizes | {"optimisation.batch": 64})
+    monkeypatch.setattr(peers.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    for name, value in {"ROUNDS": 1, "WORKERS": 1, "OUR_EPOCHS": 1}.items():
+        monkeypatch.setattr(peers, name, value)
+
+
+def test_peers(tiny_peers):
+    results = bench.run(["peers"], torch.device("cpu"))
+    names = [f"peers: {part}, {peer}" for peer in ("dataloader", "lightly") for part in ("input", "loop")]
+    assert [result["name"] for result in results] == names
+    for result in results:
+        check(result, "ratio")
+        assert result["value"] > 0
+        assert "with 1 workers; 1 cores" in result["details"]
+
+
+def test_peers_without_lightly_and_with_more_cores(tiny_peers, monkeypatch):
+    found = {1: {"input": [(6.0, 2.0)], "loop": [(3.0, 2.0)]}, 4: {"input": [(6.0, 8.0)], "loop": [(3.0, 4.0)]}}
+    monkeypatch.setattr(peers, "compare", lambda peer, config, images, device, workers, rounds: found[workers])
+    monkeypatch.setattr(peers, "find_spec", lambda name: None)
+    monkeypatch.setattr(peers, "usable_cores", lambda: 4)
+    rows = peers.peers(torch.device("cpu"))
+    assert [(row["name"], row["value"]) for row in rows] == [
+        ("peers: input, dataloader", 3.0),
+        ("peers: loop, dataloader", 1.5),
+    ]
+    for row in rows:
+        assert " 2 images/s with 1 workers, " in row["details"]
+        assert " with 4 workers (ratio 0.75); 4 cores" in row["details"]
+        assert row["details"].endswith("lightly is not installed, its rows are left out")
+
+
+def test_a_ratio_is_the_median_of_the_rounds():
+    assert peers.ratio([(1.0, 1.0), (9.0, 2.0), (4.0, 2.0)]) == 2.0
+
+
+@pytest.mark.parametrize(("peer", "method"), [("dataloader", "sl"), ("lightly", "trex_plain")])
+def test_peers_make_what_we_make(runs, peer, method):
+    """Crops of the same number and size, and pixels of the same mean and spread."""
+    torch.manual_seed(0)
+    config = resolve("quick", method, 0, peers.SETTINGS | (peers.MULTI_CROP if peer == "lightly" else {}))
+    images = load("glyphs_georgian/few")
+    loader = torch.utils.data.DataLoader(peers.DATASETS[peer](config, images), 192)
+    theirs, labels, *_ = next(iter(loader))
+    theirs = theirs if isinstance(theirs, list) else [theirs]
+    normalise = Normalise(*channel_statistics(images.train.images))
+    generator = torch.Generator().manual_seed(0)
+    views = crops(config.augmentation, config.multi_crop)
+    ours = [normalise(augment(images.train.images, view, draw(192, generator))) for view in views]
+    assert torch.equal(labels, images.train.labels)
+    assert [view.shape for view in theirs] == [view.shape for view in ours]
+    for a, b in zip(theirs, ours, strict=True):
+        assert abs(a.mean() - b.mean()) < 0.1
+        assert abs(a.std() - b.std()) < 0.1
+        assert abs(a.mean(1).std() - b.mean(1).std()) < 0.1

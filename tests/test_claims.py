@@ -119,10 +119,11 @@ def test_a_claim_says_what_would_tell_where_results_contradict_it(claim):
     assert command[:2] == ["studylib", "grid"]
     given = cli.studylib.commands["grid"].make_context("grid", command[2:]).params  # refuses what the command line would
     overrides = values.assignments(given["parameters"])
-    jobs = grids.GRIDS[given["name"]](given["scale"], given["seeds"], overrides)
+    (name,) = given["names"]
+    jobs = grids.GRIDS[name](given["scale"], given["seeds"], overrides)
     assert len({job.config.seed for job in jobs}) == 3
     longest = max(job.config.optimisation.epochs for job in jobs)
-    assert longest >= 40 if overrides else longest == 200 or given["name"] == "trex_memory"
+    assert longest >= 40 if overrides else longest == 200 or name == "trex_memory"
 
 
 def test_the_discussion_is_of_contradictions_alone():

@@ -206,14 +206,16 @@ def test_a_damaged_cache_is_made_anew(monkeypatch, damage):
         torch.save({"tensors": {"images": math.prod}}, file)
     made = []
     monkeypatch.setattr(glyphs, "digits", lambda make=glyphs.digits: made.append(1) or make())
-    assert data.load("digits").checksum == before
-    assert data.load("digits").checksum == before
+    for _ in range(2):
+        data.forget()
+        assert data.load("digits").checksum == before
     assert made == [1]
 
 
 def test_another_renderer_or_other_fonts_do_not_read_the_old_cache(monkeypatch):
     data.load("digits")
     monkeypatch.setattr(glyphs, "RENDERER", -1)
+    data.forget()
     data.load("digits")
     assert len(list((paths.cache() / "data").glob("digits-*.pt"))) == 2
 

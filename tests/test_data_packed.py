@@ -124,6 +124,7 @@ def test_a_damaged_cache_is_made_anew(folder, damage):
     else:
         del content[200:]
     file.write_bytes(content)
+    data.forget()
     assert data.load("toy").checksum == before
     assert len(file.read_bytes()) > 200
 

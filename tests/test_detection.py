@@ -196,7 +196,7 @@ def test_same_seed_same_result_and_the_run_is_left_alone(run):
 @pytest.mark.parametrize("stem", ["conv3", "conv3s2", "conv7"])
 @pytest.mark.parametrize("arch", ["resnet10", "resnet50"])
 def test_every_encoder_can_carry_the_detector(arch, stem):
-    encoder = Encoder(EncoderSettings(arch=arch, width=4, stem=stem))
+    encoder = Encoder(EncoderSettings(arch=arch, width=8, stem=stem))
     weights = {name: values.clone() for name, values in encoder.state_dict().items()}
     network = detector(encoder, [0.5] * 3, [0.2] * 3, 10, 64, TINY).train()
     image, target = torch.rand(3, 64, 64), {"boxes": torch.tensor([[4.0, 4, 20, 24]]), "labels": torch.tensor([3])}
@@ -217,7 +217,7 @@ def test_every_encoder_can_carry_the_detector(arch, stem):
 
 
 def test_frozen_batch_norm_is_that_of_eval_mode_and_frozen_stages_have_no_gradient():
-    encoder = Encoder(EncoderSettings(arch="resnet10", width=4, stem="conv3"))
+    encoder = Encoder(EncoderSettings(arch="resnet10", width=8, stem="conv3"))
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for values in (module.running_mean, module.running_var, module.weight, module.bias):

@@ -447,11 +447,11 @@ def test_descriptions_say_everything():
 
 
 def test_trainable_is_the_sources_network(tmp_path, runs):
-    settings = config.Encoder(arch="resnet10", width=4, stem="conv3")
+    settings = config.Encoder(arch="resnet10", width=8, stem="conv3")
     torch.manual_seed(0)
     torch.save(Encoder(settings).state_dict(), tmp_path / "encoder.pth")
     external = External(tmp_path / "encoder.pth", size=16, stem="conv3")
-    run = Run(resolve("quick", "sl_mlp", overrides={"encoder.width": 4}))
+    run = Run(resolve("quick", "sl_mlp", overrides={"encoder.width": 8}))
     method = METHODS["sl_mlp"](run.config, 5, torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.4, 0.5, 0.6]))
     checkpoint.save(run.snapshot(), {"classes": 5, "size": 24, "weights": method.state_dict()})
     images = torch.randint(256, (3, 3, 20, 20), generator=torch.Generator().manual_seed(0)).byte()

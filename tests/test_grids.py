@@ -21,9 +21,11 @@ def test_every_run_takes_a_step(grid):
         model = CLASSES[config.method](config, 4, torch.full((3,), 0.5), torch.full((3,), 0.25)).train()
         views = [torch.rand(6, 3, view.size or 32, view.size or 32) for view in model.views]
         for step in range(2):
-            batch = Batch(views, torch.arange(6) % 4, torch.arange(6) + 6 * step, 0.5 * step)
+            progress = torch.tensor(0.5 * step, dtype=torch.float64)
+            batch = Batch(views, torch.arange(6) % 4, torch.arange(6) + 6 * step, progress, model.phase(0.5 * step))
             loss, _ = model.loss(batch)
             loss.backward()
+            model.before_step(batch)
             model.after_step(batch)
         assert torch.isfinite(loss), config.name
         waits = config.method == "look" and config.look.start == "filled"  # for a full bank

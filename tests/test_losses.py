@@ -1,6 +1,7 @@
 """Every loss and its gradient in float64 against double loops written from the formulas; the gradient by differences."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -26,6 +27,11 @@ def rows(count, width, seed):
 def batch(labels, views=1):
     labels = torch.tensor(labels)
     return Batch([torch.zeros(len(labels), 3, 4, 4, dtype=torch.float64)] * views, labels, torch.arange(len(labels)) + 10)
+
+
+def at(model, data, progress):
+    """The batch after that share of training."""
+    return replace(data, progress=torch.tensor(progress, dtype=torch.float64), phase=model.phase(progress))
 
 
 def cosine(a, b):
@@ -144,8 +150,31 @@ def test_look_anchors_that_do_not_count_have_finite_zero_gradients():
 
 @pytest.mark.parametrize(("start", "expected"), [("falling", [128, 98, 68, 8, 8]), ("fixed", [8] * 5)])
 def test_look_k_falls_linearly_from_the_length_of_the_bank(start, expected):
-    model = build("look", look__start=start, look__k=8, look__start_share=0.4)
-    assert [model.k(progress) for progress in (0.0, 0.1, 0.2, 0.4, 0.9)] == expected
+    model, data = build("look", look__start=start, look__k=8, look__start_share=0.4), batch([0, 1, 2])
+    found = [model.loss(at(model, data, progress))[1]["k"] for progress in (0.0, 0.1, 0.2, 0.4, 0.9)]
+    assert [float(k) for k in found] == expected
+
+
+@pytest.mark.parametrize("no_positive", ["skip", "nearest"])
+@pytest.mark.parametrize("k", [1, 2, 5, 9, 30])
+def test_look_masks_the_ranks_beyond_a_k_that_is_a_tensor(k, no_positive):
+    """Values, anchors that count and gradients are those of the top k."""
+    z, keys = rows(6, 5, 1), rows(9, 5, 2)
+    given = torch.tensor([0, 1, 2, 0, 1, 3]), torch.arange(6), keys, torch.arange(9) % 3, torch.arange(9)
+    found = []
+    for number in (k, torch.tensor(float(k))):
+        own = z.clone().requires_grad_()
+        losses, counted = leave_one_out(own, given[0], *given[1:], k=number, temperature=0.1, no_positive=no_positive)
+        found.append((losses.detach(), counted, *torch.autograd.grad(losses.sum(), own)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-12)
+
+
+def test_keys_as_near_as_the_last_that_decides_decide_with_it_where_ranks_are_masked():
+    z, keys = torch.tensor([[1.0, 0.0]]), torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, -2.0]])
+    labels, options = torch.tensor([0, 1, 0, 1]), {"k": torch.tensor(2.0), "temperature": 1.0}
+    losses, _ = leave_one_out(z, labels[:1], torch.tensor([9]), keys, labels, torch.arange(4), **options)
+    assert float(losses) == pytest.approx(-math.log((math.e + 1) / (math.e + 3)))
 
 
 def test_look_starts():
@@ -154,7 +183,7 @@ def test_look_starts():
     warm = build("look", look__start="warmup")
     z = rows(3, warm.outputs, 1)
     warm.project = lambda views: z
-    early, late = (warm.loss(Batch(data.views, data.labels, data.ids, progress))[0].detach() for progress in (0.39, 0.4))
+    early, late = (warm.loss(at(warm, data, progress))[0].detach() for progress in (0.39, 0.4))
     assert early == torch.nn.functional.cross_entropy(warm.classifier(z), data.labels).detach()
     assert late == 0  # the bank is empty
 
@@ -163,15 +192,15 @@ def test_look_starts():
     filled.project = lambda views: z
     for count, some in ((63, False), (1, True)):
         filled.bank.push(rows(count, filled.outputs, 5), torch.arange(count) % 3, torch.arange(count))
-        (gradient,) = torch.autograd.grad(filled.loss(data)[0], z)
+        (gradient,) = torch.autograd.grad(filled.loss(at(filled, data, 0.0))[0], z)
         assert bool(gradient.any()) == some
 
     ramp = build("look", look__start="ramp", ema__momentum=0.9)
     seen = []
-    ramp.average.follow = lambda trained, momentum: seen.append(momentum)
+    ramp.average.follow = lambda trained, momentum: seen.append(float(momentum))
     ramp.average.project = lambda views: rows(3, ramp.outputs, 1)
     for progress in (0.0, 0.2, 0.4, 0.7):
-        ramp.after_step(Batch(data.views, data.labels, data.ids, progress))
+        ramp.after_step(at(ramp, data, progress))
     assert seen == pytest.approx([0, 0.45, 0.9, 0.9])
 
 

@@ -115,7 +115,7 @@ def test_average_follows_parameters_and_buffers_as_asked(buffers):
     disturb(method)
     trained = {"encoder." + k: v for k, v in method.encoder.state_dict().items()}
     trained |= {"projector." + k: v for k, v in method.projector.state_dict().items()}
-    method.average.follow(method, 0.8)
+    method.average.follow(method, torch.tensor(0.8, dtype=torch.float64))
     parameters = dict(method.average.named_parameters())
     for name, value in method.average.state_dict().items():
         if name.startswith("normalise"):
@@ -141,8 +141,9 @@ def test_average_starts_as_a_copy_without_gradient():
 @pytest.mark.parametrize("progress", [0.0, 0.3, 1.0])
 def test_momentum_ramps_to_one_along_a_cosine(progress):
     fixed, ramped = (build("byol", ema__momentum=0.9, ema__ramp=ramp).average for ramp in (False, True))
-    assert fixed.momentum(progress) == 0.9
-    assert ramped.momentum(progress) == pytest.approx(1 - 0.1 * (math.cos(math.pi * progress) + 1) / 2)
+    share = torch.tensor(progress, dtype=torch.float64)
+    assert fixed.momentum(share) == 0.9
+    assert float(ramped.momentum(share)) == pytest.approx(1 - 0.1 * (math.cos(math.pi * progress) + 1) / 2)
 
 
 def test_crops_of_one_resolution_share_their_batch_statistics():
@@ -187,10 +188,12 @@ def test_state_dict_holds_all_that_a_step_changes(method):
 
     def step(model, seed):
         views = [torch.rand(6, 3, view.size or 16, view.size or 16, generator=generator) for view in model.views]
-        batch = Batch(views, torch.arange(6) % 4, torch.arange(6) + seed, 0.1)
+        progress = torch.tensor(0.1, dtype=torch.float64)
+        batch = Batch(views, torch.arange(6) % 4, torch.arange(6) + seed, progress, model.phase(0.1))
         loss, _ = model.loss(batch)
         model.zero_grad()
         loss.backward()
+        model.before_step(batch)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.grad is not None:

@@ -101,18 +101,20 @@ def losses(method: str, steps: int = 50) -> list[float]:
     images, labels = torch.rand(64, 3, 16, 16, generator=generator).double(), torch.arange(64) % 4
     torch.manual_seed(0)
     model = METHODS[method](config, 4, torch.full((3,), 0.5), torch.full((3,), 0.25)).double()
-    optimiser, found = loop.sgd(model, config.optimisation), []
+    rate, found = torch.zeros((), dtype=torch.float64), []
+    optimiser = loop.sgd(model, config.optimisation, rate)
     noise = [0.2 * torch.rand(64, 3, 16, 16, generator=generator).double() * (view > 0) for view in range(len(model.views))]
     for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = loop.learning_rate(step, 10, config.optimisation)
+        rate.fill_(loop.learning_rate(step, 10, config.optimisation))
         rows = torch.arange(step, step + 32) % 64
         views = [(images + noise[place])[rows] for place in range(len(model.views))]
         views = [x if view.size == 0 else x[:, :, 4:12, 4:12] for x, view in zip(views, model.views, strict=True)]
-        data = Batch(views, labels[rows], rows, step / steps)
+        progress = torch.tensor(step / steps, dtype=torch.float64)
+        data = Batch(views, labels[rows], rows, progress, model.phase(step / steps))
         loss, _ = model.loss(data)
         optimiser.zero_grad()
         loss.backward()
+        model.before_step(data)
         optimiser.step()
         model.after_step(data)
         found.append(float(loss.detach()))

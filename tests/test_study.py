@@ -16,7 +16,7 @@ import numpy
 import pytest
 import torch
 
-from studylib import evaluate, features, grids, study
+from studylib import evaluate, features, grids, pool, study
 from studylib.config import resolve, scale
 from studylib.data import load
 from studylib.errors import InputError, RunError
@@ -192,7 +192,7 @@ def test_study_runs_what_is_missing_once_and_tells_it_all(runs, monkeypatch, cap
     assert set(table.variant) == {"sl", "sl_mlp"}
     assert (table[table.measure == "seconds"].value > 0).all()
     assert not table.isna().any().any()
-    monkeypatch.setattr(study, "start", None)
+    monkeypatch.setattr(pool, "start", None)
     again = study.run(jobs)
     assert again.equals(table)
 
@@ -204,7 +204,7 @@ def test_jobs_that_share_a_run_are_run_once(runs):
 
 
 def test_data_that_cannot_be_read_is_refused_before_anything_runs(runs, monkeypatch):
-    monkeypatch.setattr(study, "start", None)
+    monkeypatch.setattr(pool, "start", None)
     with pytest.raises(InputError, match="data='cifar10'"):
         study.run([job(runs["sl"], Evaluation(dataset="cifar10"))])
 
@@ -221,7 +221,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(runs):
 def test_a_worker_that_is_killed_fails_its_job_alone(runs, monkeypatch):
     first, second = (Run(resolve("smoke", "sl", seed, {"optimisation.epochs": 1})) for seed in (7, 8))
     started = []
-    launch = study.start
+    launch = pool.start
 
     def start(slot, log):
         started.append(launch(slot, log))
@@ -229,7 +229,7 @@ def test_a_worker_that_is_killed_fails_its_job_alone(runs, monkeypatch):
             started[0].kill()
         return started[-1]
 
-    monkeypatch.setattr(study, "start", start)
+    monkeypatch.setattr(pool, "start", start)
     with pytest.raises(RunError, match=rf"1 of 2 runs failed; {first.config.name} \(exit code -9\)"):
         study.run([job(first), job(second)], workers=1, show="lines")
     assert second.done and len(started) == 2
@@ -239,7 +239,7 @@ def test_a_worker_that_cannot_start_says_why(runs, monkeypatch, tmp_path):
     broken = tmp_path / "broken"
     (broken / "studylib").mkdir(parents=True)
     (broken / "studylib" / "__init__.py").write_text("raise ImportError('no such library here')\n")
-    monkeypatch.setattr(study.paths, "REPOSITORY", broken)
+    monkeypatch.setattr(pool.paths, "REPOSITORY", broken)
     monkeypatch.chdir(broken)
     with pytest.raises(RunError, match=r"exit code 1\): ImportError: no such library here"):
         study.run([job(Run(resolve("smoke", "sl", 13, {"optimisation.epochs": 1})))], workers=1, show="lines")
@@ -265,14 +265,14 @@ def test_workers_keep_to_the_gpus_that_they_were_given(monkeypatch, tmp_path, gi
     monkeypatch.setattr(os, "set_blocking", lambda *_: None)
     (tmp_path / "log").touch()
     for slot in range(3):
-        study.start(slot, tmp_path / "log").stdout.close()
+        pool.start(slot, tmp_path / "log").stdout.close()
     assert found == expected
 
 
 def test_one_worker_carries_out_several_jobs(runs, monkeypatch):
     started = []
-    launch = study.start
-    monkeypatch.setattr(study, "start", lambda slot, log: started.append(slot) or launch(slot, log))
+    launch = pool.start
+    monkeypatch.setattr(pool, "start", lambda slot, log: started.append(slot) or launch(slot, log))
     several = [Run(resolve("smoke", "sl", seed, {"optimisation.epochs": 1})) for seed in (10, 11, 12)]
     study.run([job(run) for run in several], workers=1, show="lines")
     assert all(run.done for run in several) and started == [0]

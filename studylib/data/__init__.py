@@ -1,16 +1,17 @@
 """Image sets by name."""
 
 import difflib
+from functools import lru_cache
 from typing import Any
 
-from studylib import paths
+from studylib import files, paths
 from studylib.data import download, packed, splits
 from studylib.data.catalogue import EMBEDDED, available, check
 from studylib.data.download import fetch
 from studylib.data.imageset import ImageSet
 from studylib.errors import InputError, choose
 
-__all__ = ["DETECTION", "EMBEDDED", "ImageSet", "available", "boxes", "check", "fetch", "find", "load"]
+__all__ = ["DETECTION", "EMBEDDED", "ImageSet", "available", "boxes", "check", "fetch", "find", "forget", "load"]
 
 DETECTION = ("scenes", "coco")
 """names of the sets of images with boxes, which `boxes` gives"""
@@ -40,11 +41,23 @@ def load(spec: str) -> ImageSet:
     """The image set ``NAME[/PART][@LABELS]``.
 
     ``NAME`` is embedded or packed; ``PART`` takes some of its classes (``splits.yaml``); ``LABELS`` asks for other labels
-    of the same images (``glyphs@face``, ``cifar100@coarse``).
+    of the same images (``glyphs@face``, ``cifar100@coarse``). The last two sets of a process are kept, unless their files
+    change.
 
     Raises:
         InputError: it is unknown, missing or damaged, or cannot be trained and tested on.
     """
+    file = packed.find(spec.partition("@")[0].partition("/")[0])
+    return _load(spec, tuple(files.stamp(part) for part in (file, file.with_suffix(".json")) if part.exists()) if file else ())
+
+
+def forget() -> None:
+    """Read sets anew from now on."""
+    _load.cache_clear()
+
+
+@lru_cache(maxsize=2)  # the pre-training set, and the one that features are taken of
+def _load(spec: str, _stamps: tuple[tuple[int, int], ...]) -> ImageSet:
     name, at, labels = spec.partition("@")
     name, slash, part = name.partition("/")
     if not name or (slash and not part) or (at and not labels):

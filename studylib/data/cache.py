@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -40,6 +41,12 @@ def checksum(tensors: Iterable[Tensor]) -> str:
 def _read(file: Path) -> dict[str, Tensor] | None:
     try:
         found = torch.load(file, weights_only=True, mmap=True)
-        return found["tensors"] if checksum(found["tensors"].values()) == found["checksum"] else None
+        return found["tensors"] if _checksum(file, files.stamp(file)) == found["checksum"] else None
     except Exception:  # a damaged file fails in many ways, and all of them mean that it has to be made anew
         return None
+
+
+@cache
+def _checksum(file: Path, _stamp: tuple[int, int]) -> str:
+    """Of the tensors in ``file``, read once in a process unless the file changes."""
+    return checksum(torch.load(file, weights_only=True, mmap=True)["tensors"].values())

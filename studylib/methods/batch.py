@@ -1,8 +1,11 @@
 """What the training loop hands to a method."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
+
+STEADY = "steady"
 
 
 @dataclass(frozen=True)
@@ -15,5 +18,7 @@ class Batch:
     """(B,) class of each image"""
     ids: Tensor
     """(B,) row of each image in the training set"""
-    progress: float = 0.0
-    """share of the training steps that are done, in [0, 1)"""
+    progress: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
+    """() float64 on the images' device, share of the training steps that are done, in [0, 1)"""
+    phase: str = STEADY
+    """what `Method.phase` says of that share"""

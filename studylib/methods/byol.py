@@ -13,7 +13,8 @@ from torch.nn import functional
 from studylib.config import RunConfig
 from studylib.methods.batch import Batch
 from studylib.methods.ema import Average
-from studylib.methods.method import Method, full
+from studylib.methods.method import Method
+from studylib.precision import full
 
 
 class Byol(Method):

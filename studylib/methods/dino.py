@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from studylib import distributed
 from studylib.config import RunConfig
 from studylib.methods.batch import Batch
-from studylib.methods.ema import Average
+from studylib.methods.ema import Average, approach
 from studylib.methods.method import Method, similarities
 
 
@@ -50,4 +50,4 @@ class Dino(Method):
         self.centre.lerp_(distributed.mean(self.new.mean(0)), 1 - self.config.dino.centre_momentum)
         momentum = self.average.momentum(batch.progress)
         self.average.follow(self, momentum)
-        self.average_prototypes.lerp_(self.prototypes, 1 - momentum)
+        approach([(self.average_prototypes, self.prototypes)], 1 - momentum)

@@ -30,24 +30,33 @@ class Average(nn.Module):
         """With ``buffers: average`` batch norm stays in evaluation mode, so that it uses the averaged statistics."""
         return super().train(mode and self.settings.buffers == "own")
 
-    def momentum(self, progress: float) -> float:
-        """m after a share ``progress`` of training: fixed, or 1 - (1 - m) (1 + cos(π progress)) / 2 (BYOL)."""
+    def momentum(self, progress: Tensor) -> Tensor:
+        """m (), after a share ``progress`` () of training: fixed, or 1 - (1 - m) (1 + cos(π progress)) / 2 (BYOL)."""
         m = self.settings.momentum
-        return 1 - (1 - m) * (1 + math.cos(math.pi * progress)) / 2 if self.settings.ramp else m
+        return 1 - (1 - m) * (1 + (math.pi * progress).cos()) / 2 if self.settings.ramp else torch.full_like(progress, m)
 
-    @torch.no_grad()
-    def follow(self, trained: Method, momentum: float) -> None:
-        """One step towards the trained network."""
-        for own, new in ((self.encoder, trained.encoder), (self.projector, trained.projector)):
-            if own is None:
-                continue
-            for value, target in zip(own.parameters(), new.parameters(), strict=True):
-                value.lerp_(target, 1 - momentum)
-            if self.settings.buffers == "average":
-                for value, target in zip(own.buffers(), new.buffers(), strict=True):
-                    value.lerp_(target, 1 - momentum) if value.is_floating_point() else value.copy_(target)
+    def follow(self, trained: Method, momentum: Tensor) -> None:
+        """One step towards the trained network, by its share 1 - ``momentum`` ()."""
+        pairs = [(self.encoder, trained.encoder), (self.projector, trained.projector)]
+        pairs = [(own, new) for own, new in pairs if own is not None]
+        tensors = [pair for own, new in pairs for pair in zip(own.parameters(), new.parameters(), strict=True)]
+        if self.settings.buffers == "average":
+            tensors += [pair for own, new in pairs for pair in zip(own.buffers(), new.buffers(), strict=True)]
+        approach([pair for pair in tensors if pair[0].is_floating_point()], 1 - momentum)
+        for counter, target in tensors:
+            if not counter.is_floating_point():
+                counter.copy_(target)
 
     @torch.no_grad()
     def project(self, views: Sequence[Tensor]) -> Tensor:
         """As `Method.project`, without gradient."""
         return project(self, views)
+
+
+@torch.no_grad()
+def approach(pairs: Sequence[tuple[Tensor, Tensor]], share: Tensor) -> None:
+    """value <- value + share (target - value) for each pair (value, target), in place; ``share`` () is read on their device."""
+    values, targets = ([pair[which] for pair in pairs] for which in (0, 1))
+    steps = torch._foreach_sub(targets, values)
+    torch._foreach_mul_(steps, share.to(values[0].dtype))
+    torch._foreach_add_(values, steps)

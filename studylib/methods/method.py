@@ -9,9 +9,10 @@ from torch.nn import functional
 
 from studylib.config import MultiCrop, RunConfig
 from studylib.data.augment import Augmentation
-from studylib.methods.batch import Batch
+from studylib.methods.batch import STEADY, Batch
 from studylib.models.encoder import Encoder, Normalise
 from studylib.models.projector import Projector
+from studylib.precision import exact, full
 
 
 class Method(nn.Module):
@@ -52,11 +53,26 @@ class Method(nn.Module):
         """Scalar loss of a batch, and values for the log."""
         raise NotImplementedError
 
+    def before_step(self, batch: Batch) -> None:
+        """What comes between the gradient and the optimiser's step; for most methods nothing."""
+
     def after_step(self, batch: Batch) -> None:
         """What follows the optimiser's step: nothing, unless there is a memory or a second network.
 
         It may use what the last call of ``loss`` made of the same batch.
         """
+
+    def phase(self, progress: float) -> str:
+        """Name of the operations that a step consists of after a share ``progress`` of training; `STEADY` for most methods.
+
+        Steps of one phase differ in the values of tensors alone, unless a memory is not full yet (`repeats`).
+        """
+        return STEADY
+
+    def repeats(self, phase: str) -> bool:
+        """Whether all steps of ``phase`` are the same operations on tensors of the same shapes from now on."""
+        bank = getattr(self, "bank", None)
+        return bank is None or bank.full
 
 
 def crops(augmentation: Augmentation, multi_crop: MultiCrop) -> list[Augmentation]:
@@ -93,10 +109,5 @@ def encode(encoder: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> Tens
 
 def similarities(rows: Tensor, others: Tensor) -> Tensor:
     """Cosine similarities (A, N) of rows (A, p) and others (N, p), in float32 or better; a zero vector has 0 with all."""
-    with torch.autocast(rows.device.type, enabled=False):
+    with exact(rows.device):
         return functional.normalize(full(rows), dim=1) @ functional.normalize(full(others), dim=1).T
-
-
-def full(values: Tensor) -> Tensor:
-    """``values`` in float32 at least."""
-    return values if values.dtype == torch.float64 else values.float()

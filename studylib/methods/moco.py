@@ -17,7 +17,8 @@ from studylib.config import RunConfig
 from studylib.methods.bank import Bank
 from studylib.methods.batch import Batch
 from studylib.methods.ema import Average
-from studylib.methods.method import Method, full, similarities
+from studylib.methods.method import Method, similarities
+from studylib.precision import full
 
 
 class MoCo(Method):

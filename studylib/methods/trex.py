@@ -6,8 +6,8 @@
 u_c = Σ of the bank's keys of class c, without gradient; the keys are the *un-normalised* outputs of the moving average on
 the global crop. A class that is absent from the bank has w_c = 0 and logit 0. Source: arXiv 2206.15369, papers.md 3.1.
 
-Order: loss with the bank as it is, optimiser's step, the average follows, its keys enter the bank. (Whether the official
-average moves before or after the optimiser's step is not in papers.md; it is a lag of one step.)
+Order, that of the official code (papers.md 3.1): loss with the bank as it is, the average follows, its keys enter the bank,
+optimiser's step.
 """
 
 import torch
@@ -53,7 +53,7 @@ class TRex(Method):
         labels = batch.labels.repeat(len(batch.views))
         return functional.cross_entropy(logits, labels), {"train_top1": 100 * (logits.argmax(1) == labels).float().mean()}
 
-    def after_step(self, batch: Batch) -> None:
+    def before_step(self, batch: Batch) -> None:
         """The average follows, and its outputs on the first global crop enter the bank."""
         if self.bank is not None:
             self.average.follow(self, self.average.momentum(batch.progress))

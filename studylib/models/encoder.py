@@ -54,9 +54,13 @@ class Encoder(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):  # torchvision's start
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+        self.memory_format = torch.contiguous_format if any(map(unsafe, self.modules())) else torch.channels_last
+        """of weights and images: that in which convolutions are fastest, if it is safe"""
+        self.to(memory_format=self.memory_format)
 
     def stages(self, images: Tensor) -> dict[str, Tensor]:
         """Pooled output of every stage, ``stage1`` (B, d1) to ``stage5`` (B, d)."""
+        images = images.contiguous(memory_format=self.memory_format)
         maps = self.maxpool(self.relu(self.bn1(self.conv1(images))))
         pooled = {"stage1": maps.mean((2, 3))}
         for stage in range(1, 5):
@@ -66,6 +70,20 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.stages(images)["stage5"]
+
+
+def unsafe(module: nn.Module) -> bool:
+    """Whether a convolution must not be in channels_last: oneDNN's AVX2 kernels write out of bounds in its backward pass.
+
+    That of a 1x1 convolution of stride above 1 and 2 to 7 input channels, on CPUs without AVX-512 (seen with torch 2.11 to
+    2.15); the process then dies of a double free or a segmentation fault.
+    """
+    return (
+        isinstance(module, nn.Conv2d)
+        and module.kernel_size == (1, 1)
+        and module.stride != (1, 1)
+        and 2 <= module.in_channels // module.groups <= 7
+    )
 
 
 class Normalise(nn.Module):

@@ -11,6 +11,12 @@ from torch.nn import functional
 from studylib import config
 
 
+def layer_names(settings: config.Projector) -> tuple[str, ...]:
+    """Names of a projector's layers, ``projector1``, ``projector2``, ... and ``projector``; none where there is none."""
+    hidden = [f"projector{number}" for number in range(1, settings.hidden_layers + 1)]
+    return (*hidden, "projector") if settings.exists else ()
+
+
 class Projector(nn.Module):
     """h: features (B, d) -> (B, p), with every intermediate layer readable.
 

@@ -6,7 +6,6 @@ if it had never stopped.
 """
 
 import math
-import os
 import signal
 import sys
 import threading
@@ -14,24 +13,90 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import torch
 from torch import Tensor, nn
 
-from studylib import distributed, files, neighbours, paths
+from studylib import device as devices
+from studylib import distributed, files, paths, precision
 from studylib.config import Optimisation, RunConfig
 from studylib.data import ImageSet, load
-from studylib.data.augment import augment
+from studylib.data.augment import augment, draw
 from studylib.errors import RESUME_EXIT, InputError, RunError
-from studylib.methods import METHODS, Batch
+from studylib.methods import METHODS, Batch, Method
 from studylib.training import checkpoint
+from studylib.training.capture import captured, own_stream
+from studylib.training.monitor import snapshot_epochs, upstream_accuracy
+from studylib.training.optimiser import learning_rate, sgd
 from studylib.training.passes import EncoderPasses
 from studylib.training.record import Run
 
 DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first loss is not learning
+LOOK_UP = 20  # ours: steps between two looks at the loss on a GPU, which has to wait for it
+PACE_S = 5.0  # ours: seconds between two notes of how fast a run trains
 INITIALISATION, ORDER, AUGMENTATION, MONITOR = range(4)
+
+
+class Inputs(NamedTuple):
+    """What a step is given, on its device; the images of this process."""
+
+    images: Tensor
+    """(B, 3, H, W) uint8"""
+    labels: Tensor
+    """(B,) class of each image"""
+    ids: Tensor
+    """(B,) row of each image in the training set"""
+    numbers: Tensor
+    """(V, 14, B) random numbers for the augmentation of each view"""
+
+
+class Step:
+    """One training step, from images and random numbers to new weights, in operations that ask the host for nothing.
+
+    What changes from step to step is a tensor that it reads, so that on a GPU the step can be captured and replayed.
+    """
+
+    def __init__(self, method: Method, settings: Optimisation, device: torch.device):
+        self.method, self.precision, self.views = method, settings.precision, method.views
+        self.progress = torch.zeros((), dtype=torch.float64, device=device)
+        """share of the training steps that are done"""
+        self.rate = torch.zeros((), device=device if device.type == "cuda" else "cpu")
+        """learning rate, where the optimiser reads it"""
+        self.optimiser = sgd(method, settings, self.rate)
+        self.loss = distributed.averaging(method, device)
+        self.totals: dict[str, Tensor] = {}
+        """sums of the loss and of what the method logs, () float64 each"""
+
+    def __call__(self, inputs: Inputs, phase: str) -> None:
+        views = [augment(inputs.images, view, drawn) for view, drawn in zip(self.views, inputs.numbers, strict=True)]
+        batch = Batch(views, inputs.labels, inputs.ids, self.progress, phase)
+        with precision.autocast(inputs.images.device, self.precision):
+            loss, logs = self.loss(batch)
+        self.optimiser.zero_grad()
+        loss.backward()
+        with precision.autocast(inputs.images.device, self.precision):
+            self.method.before_step(batch)
+            self.optimiser.step()
+            self.method.after_step(batch)
+        for name, value in {"loss": loss.detach(), **logs}.items():
+            value = distributed.mean(value.double())
+            if name not in self.totals:
+                self.totals[name] = torch.zeros_like(value)
+            self.totals[name] += value
+
+    def state(self) -> dict[str, Any]:
+        """What must survive a restart."""
+        return {"method": self.method.state_dict(), "optimiser": self.optimiser.state_dict(), "totals": self.totals}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned, on this device."""
+        self.method.load_state_dict(state["method"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
+        self.totals = state["totals"]
 
 
 def train(
@@ -44,7 +109,7 @@ def train(
     its own augmentations, so that other numbers of processes end with other weights).
 
     Args:
-        device: torch device, by default a GPU if there is one.
+        device: ``cpu``, ``cuda`` or ``cuda:1``, by default a GPU if there is one.
         save_every_s: seconds between checkpoints inside an epoch (each epoch ends with one); 0 for every step.
         say: receives one line per epoch.
 
@@ -53,27 +118,25 @@ def train(
         RunError: the loss is not finite or has grown tenfold; the last good checkpoint is kept.
         SystemExit: with code 75 after SIGTERM, once the state is saved (``torchrun`` itself then exits with 1).
     """
-    run = Run(config)
+    run, where = Run(config), devices.find(device)
     if run.done:
         return run.folder
-    if device is None:
-        device = f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if torch.cuda.is_available() else "cpu"
-    device = torch.device(device)
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    with distributed.group(device), stop_requested() as stop:
+    if where.type == "cuda":
+        torch.cuda.set_device(where)
+    with distributed.group(where), stop_requested() as stop:
         files.usable(paths.runs(), "STUDYLIB_RUNS")
         images = load(config.data)
         refuse_unfit(config, images)
         first_process = distributed.rank() == 0  # it holds the run's folder and writes
-        with run.locked(say) if first_process else nullcontext():
+        with run.locked(say, stop) if first_process else nullcontext():
             if not any(distributed.any_of(run.done)):
-                _train(run, images, device, save_every_s, say if first_process else str, stop)
+                with precision.kernels(where, config.optimisation.precision), own_stream(where):
+                    _train(run, images, where, save_every_s, say if first_process else str, stop)
     return run.folder
 
 
 def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float, say: Callable, stop: threading.Event) -> None:
-    config, settings, train_set = run.config, run.config.optimisation, images.train
+    config, settings, train_set, test_set = run.config, run.config.optimisation, images.train, images.test
     steps = len(train_set.labels) // settings.batch  # the last, smaller batch of an epoch is left out
     share = settings.batch // distributed.size()
     own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
@@ -81,84 +144,84 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
     pixels = train_set.images.to(device) if fits(train_set.images, device) else train_set.images
     torch.manual_seed(seed_of(config.seed, INITIALISATION, 0))
     method = METHODS[config.method](config, images.num_classes, *channel_statistics(pixels)).to(device)
-    method = distributed.synchronise(method.to(memory_format=torch.channels_last), device)
-    loss_of = distributed.averaging(method, device)
-    optimiser = sgd(method, settings)
-    passes = EncoderPasses(method)
-    state = {"epoch": 0, "step": 0, "first_loss": 0.0, "seconds": 0.0, "totals": {}, "metrics": [], "timing": []}
+    method = distributed.synchronise(method, device)
+    step = Step(method, settings, device)
+    run.refuse_incomplete()
+    state = {"epoch": 0, "step": 0, "first_loss": 0.0, "seconds": 0.0, "metrics": [], "timing": []}
     if run.checkpoint.exists():
-        state = checkpoint.load(run.checkpoint, device)
-        method.load_state_dict(state.pop("method"))
-        optimiser.load_state_dict(state.pop("optimiser"))
+        stored = checkpoint.load(run.checkpoint, device)
+        step.load(stored)
+        state = {name: stored[name] for name in state}
     if run.data_sha256 not in (None, images.checksum):
         raise InputError("data", config.data, f"is not what {config.name} was begun on; move {run.folder} away to train anew")
     if run.processes not in (None, distributed.size()):
         raise InputError("processes", distributed.size(), f"{config.name} was begun with {run.processes}; go on with as many")
     distributed.refuse_difference([state["epoch"], state["step"]], f"the checkpoints that they see in {run.folder}")
     first_process = distributed.rank() == 0
+    if (begun := run.precision) not in (None, now := precision.used(device, settings.precision)):
+        say(f"{config.name}: was begun in {begun} and goes on in {now}")
     if first_process:
         run.begin(
-            {"device": device_name(device), "processes": distributed.size(), "threads": torch.get_num_threads()}
-            | {"data_sha256": images.checksum}
+            {"device": devices.name_of(device), "processes": distributed.size(), "threads": torch.get_num_threads()}
+            | {"precision": now, "data_sha256": images.checksum}
         )
     kept = snapshot_epochs(settings.epochs, config.monitor.snapshots)
     if first_process and 0 in kept and state["epoch"] == state["step"] == 0:
         keep(run, 0, method, images)
 
+    take_step = captured(step, settings.capture, device, lambda why: say(f"{config.name}: {why}"))
     generator = torch.Generator(device)
-    last_save = time.monotonic()
+    passes: dict[str, float] = {}
+    last_save, mark = time.monotonic(), None
     for epoch in range(state["epoch"], settings.epochs):
         order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(seed_of(config.seed, ORDER, epoch)))
         order = order.to(pixels.device)
         method.train()
         started, first = time.monotonic() - state["seconds"], state["step"]
-        passes.reset()
-        for step in range(first, steps):
-            number = epoch * steps + step
-            rows = order[step * settings.batch : (step + 1) * settings.batch][own]
+        for index in range(first, steps):
+            number = epoch * steps + index
+            rows = order[index * settings.batch : (index + 1) * settings.batch][own]
             generator.manual_seed(seed_of(config.seed, AUGMENTATION, number * distributed.size() + distributed.rank()))
+            numbers = torch.stack([draw(share, generator) for _ in method.views])
             chosen, rows = pixels[rows].to(device), rows.to(device)
-            views = [channels_last(augment(chosen, view, generator)) for view in method.views]
-            batch = Batch(views, labels[rows], rows, number / (settings.epochs * steps))
-            for group in optimiser.param_groups:
-                group["lr"] = learning_rate(number, steps, settings)
-            with autocast(device, settings.precision):
-                loss, logs = loss_of(batch)
-            optimiser.zero_grad()
-            loss.backward()
-            optimiser.step()
-            with autocast(device, settings.precision):
-                method.after_step(batch)
-            for name, value in {"loss": loss.detach(), **logs}.items():
-                state["totals"][name] = state["totals"].get(name, 0) + distributed.mean(value.double())
-            state["step"] = step + 1
+            progress = number / (settings.epochs * steps)
+            step.progress.fill_(progress)
+            step.rate.fill_(rate := learning_rate(number, steps, settings))
+            with nullcontext() if passes else EncoderPasses(method, passes, pixels.shape[-2:], share):
+                take_step(Inputs(chosen, labels[rows], rows, numbers), method.phase(progress))
+            state["step"] = index + 1
             state["seconds"] = time.monotonic() - started
-            look_up = step % 20 == 0 or step + 1 == steps  # reading the loss and asking the others make a GPU wait
+            look_up = index % LOOK_UP == 0 or index + 1 == steps
             if device.type == "cpu" or look_up:
-                refuse_divergence(state, settings)
-            if (distributed.size() == 1 or look_up) and step + 1 < steps:  # the last step is saved with its epoch
+                refuse_divergence(state, step.totals, settings)
+            if look_up and first_process:
+                mark = note_pace(run, mark, number + 1, steps)
+            if (distributed.size() == 1 or look_up) and index + 1 < steps:  # the last step is saved with its epoch
                 stopping, due = distributed.any_of(stop.is_set(), time.monotonic() - last_save >= save_every_s)
                 if stopping or due:
-                    refuse_divergence(state, settings)
-                    save(run, method, optimiser, state)
+                    refuse_divergence(state, step.totals, settings)
+                    save(run, step, state)
                     last_save = time.monotonic()
                 if stopping:
-                    say(f"{config.name}: saved in epoch {epoch + 1} after step {step + 1} of {steps}; call again to go on")
+                    say(f"{config.name}: saved in epoch {epoch + 1} after step {index + 1} of {steps}; call again to go on")
                     sys.exit(RESUME_EXIT)
 
-        clock = {"epoch": epoch + 1, "images_per_s": steps * settings.batch / (time.monotonic() - started)}
-        clock |= passes.per_image(pixels, (steps - first) * share)
-        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": optimiser.param_groups[0]["lr"]}
-        row |= {name: float(total) / steps for name, total in state["totals"].items()}
+        stepped = time.monotonic()
+        clock = {"epoch": epoch + 1, "images_per_s": steps * settings.batch / (stepped - started), **passes}
+        row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate}
+        for name, total in step.totals.items():
+            row[name] = float(total) / steps
+            total.zero_()
         if config.monitor.every and ((epoch + 1) % config.monitor.every == 0 or epoch + 1 == settings.epochs):
-            row["knn_top1"] = upstream_accuracy(method, train_set, images, config, device)
+            row["knn_top1"] = upstream_accuracy(method, train_set, test_set, config, seed_of(config.seed, MONITOR, 0), device)
         state["metrics"].append(row)
         state["timing"].append(clock | {"seconds": time.monotonic() - started})
-        state |= {"epoch": epoch + 1, "step": 0, "seconds": 0.0, "totals": {}}
+        state |= {"epoch": epoch + 1, "step": 0, "seconds": 0.0}
         if first_process and epoch + 1 in kept:
             keep(run, epoch + 1, method, images)
-        save(run, method, optimiser, state)
+        save(run, step, state)
         last_save = time.monotonic()
+        mark = mark and (mark[0] + last_save - stepped, mark[1])  # the time of the monitor and of saving is not training's
         say(line(config, row, state["timing"][-1]))
         if any(distributed.any_of(stop.is_set())) and epoch + 1 < settings.epochs:
             say(f"{config.name}: saved after epoch {epoch + 1}; call again to go on")
@@ -197,11 +260,11 @@ def keep(run: Run, epoch: int, method: nn.Module, images: ImageSet) -> None:
     checkpoint.save(run.snapshot(epoch), content)
 
 
-def save(run: Run, method: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+def save(run: Run, step: Step, state: dict[str, Any]) -> None:
     """Write the checkpoint, then the tables it holds; the first process does it for all."""
     if distributed.rank() > 0:
         return
-    checkpoint.save(run.checkpoint, {**state, "method": method.state_dict(), "optimiser": optimiser.state_dict()})
+    checkpoint.save(run.checkpoint, {**state, **step.state()})
     run.write_rows(state["metrics"], state["timing"])
 
 
@@ -210,29 +273,22 @@ def seed_of(seed: int, purpose: int, number: int) -> int:
     return int(numpy.random.SeedSequence([seed, purpose, number]).generate_state(1, numpy.uint64)[0] >> numpy.uint64(1))
 
 
-def sgd(method: nn.Module, settings: Optimisation) -> torch.optim.SGD:
-    """SGD with weight decay on parameters of two or more dimensions only (as t-ReX, code:main.py)."""
-    trained = [parameter for parameter in method.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
+def note_pace(run: Run, mark: tuple[float, int] | None, done: int, steps: int) -> tuple[float, int]:
+    """Write how fast ``run`` trains since ``mark`` (time, steps done) if that is ``PACE_S`` ago; the next mark.
+
+    The first mark is after the first look, so that choosing kernels does not count.
+    """
+    now = time.monotonic()
+    if mark is None or now - mark[0] < PACE_S:
+        return mark or (now, done)
+    epoch, step = divmod(done - 1, steps)
+    run.write_pace(epoch + 1, step + 1, steps, (done - mark[1]) * run.config.optimisation.batch / (now - mark[0]))
+    return now, done
 
 
-def learning_rate(number: int, steps: int, settings: Optimisation) -> float:
-    """Rate of step ``number`` (from 0) with ``steps`` per epoch: linear warm-up from 0, then a cosine to ``final_lr``."""
-    peak = settings.lr * settings.batch / 256
-    warmup = settings.warmup_epochs * steps
-    if number < warmup:
-        return peak * (number + 1) / math.ceil(warmup)
-    progress = (number - warmup) / max(1.0, settings.epochs * steps - warmup)
-    return settings.final_lr + (peak - settings.final_lr) * 0.5 * (1 + math.cos(math.pi * progress))
-
-
-def refuse_divergence(state: dict[str, Any], settings: Optimisation) -> None:
+def refuse_divergence(state: dict[str, Any], totals: dict[str, Tensor], settings: Optimisation) -> None:
     """Raise a `RunError` when the epoch's mean loss is not finite or far above the first step's."""
-    mean, first = float(state["totals"]["loss"]) / state["step"], state["first_loss"]
+    mean, first = float(totals["loss"]) / state["step"], state["first_loss"]
     if not first:  # losses against a memory begin with 0, while there is nothing in it
         first = state["first_loss"] = mean
     if not math.isfinite(mean) or mean > DIVERGED * max(1.0, abs(first)):
@@ -240,23 +296,6 @@ def refuse_divergence(state: dict[str, Any], settings: Optimisation) -> None:
             f"diverged: mean loss {mean:.3g} in epoch {state['epoch'] + 1} after step {state['step']} (first loss {first:.3g});"
             f" the last good checkpoint is kept; lower optimisation.lr={settings.lr:g}"
         )
-
-
-@torch.no_grad()
-def upstream_accuracy(method: Any, train_set: ImageSet, images: ImageSet, config: RunConfig, device: torch.device) -> float:
-    """kNN accuracy (%) of test images among training images, on at most ``monitor.queries`` and ``monitor.gallery``."""
-    method.eval()
-    features = []
-    for part, limit in ((train_set, config.monitor.gallery), (images.test, config.monitor.queries)):
-        generator = torch.Generator().manual_seed(seed_of(config.seed, MONITOR, 0))
-        part = part.select(torch.randperm(len(part.labels), generator=generator)[:limit])
-        batches = part.images.split(512)
-        found = [method.encoder(method.normalise(channels_last(x.to(device).float() / 255))).float().cpu() for x in batches]
-        features.append((torch.cat(found), part.labels))
-    (gallery, gallery_labels), (queries, labels) = features
-    k = min(20, len(gallery))
-    predicted = neighbours.classify(queries, gallery, gallery_labels, images.num_classes, k=k, backend="torch")
-    return 100 * float((predicted == labels).double().mean())
 
 
 def fits(images: Tensor, device: torch.device) -> bool:
@@ -273,25 +312,6 @@ def channel_statistics(pixels: Tensor) -> tuple[Tensor, Tensor]:
     count = pixels.numel() / 3
     mean = sums / count
     return mean.float(), (squares / count - mean.square()).clamp_min(1e-6).sqrt().float()
-
-
-def snapshot_epochs(epochs: int, kind: str) -> set[int]:
-    """Epochs after which weights are kept: the last, and for ``log`` also 0, 1, 2, 4, 8, ..."""
-    return {epochs} | ({0} | {2**power for power in range(20) if 2**power <= epochs} if kind == "log" else set())
-
-
-def channels_last(images: Tensor) -> Tensor:
-    """Images (B, 3, H, W) in the memory format that convolutions are fastest in."""
-    return images.contiguous(memory_format=torch.channels_last)
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    """bfloat16 on a GPU unless ``precision`` says float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" and precision == "auto")
-
-
-def device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
 @contextmanager

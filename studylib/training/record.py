@@ -2,14 +2,17 @@
 
 ``config.json`` the settings · ``metrics.jsonl`` a row per epoch, a function of the settings and the number of processes
 alone · ``timing.jsonl`` the same epochs by the clock · ``record.json`` machine, versions, commit and data of each session ·
-``checkpoint.pt`` while it runs · ``snapshots/epoch-0012.pt`` weights that are kept · ``DONE`` when all of it is there.
+``checkpoint.pt`` while it runs · ``pace.json`` how fast it trains · ``snapshots/epoch-0012.pt`` weights that are kept ·
+``DONE`` when all of it is there.
 """
 
 import json
 import platform
 import subprocess
+import sys
+import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +22,10 @@ from filelock import FileLock, Timeout
 
 from studylib import files, paths
 from studylib.config import RunConfig, from_dict, to_dict
-from studylib.errors import InputError
+from studylib.errors import RESUME_EXIT, InputError
 from studylib.methods import METHODS
 from studylib.methods.method import Method
+from studylib.models import STAGES, layer_names
 from studylib.training import checkpoint
 
 
@@ -41,6 +45,11 @@ class Run:
     def pretraining_set(self) -> str:
         """The data set it is trained on."""
         return self.config.data
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Names of the layers whose features can be read, the encoder's stages and then the projector's layers."""
+        return (*STAGES, *layer_names(self.config.projector))
 
     @property
     def epochs(self) -> int:
@@ -65,15 +74,21 @@ class Run:
         Its ``layers`` takes images (B, 3, S, S) in [0, 1]; ``normalise`` and ``encoder`` are what is trained on elsewhere.
 
         Raises:
-            InputError: no such weights were kept.
+            InputError: no such weights were kept, or they were left out of an archive.
         """
         file = self.snapshot(epoch)
         if not file.exists():
+            asked = self.epochs if epoch is None else epoch
+            if any(asked in entry["left_out"]["snapshots"] for entry in self.archived()):
+                fix = f"`studylib archive --last` left these weights of {self.name} out; archive it again without --last"
+                raise InputError("epoch", epoch, fix)
             raise InputError("epoch", epoch, f"{self.name} kept no such weights; they are in {self.folder / 'snapshots'}")
         snapshot = checkpoint.load(file, device)
         method = METHODS[self.config.method](self.config, snapshot["classes"], torch.zeros(3), torch.ones(3)).to(device)
+        if "bank.keys" in snapshot["weights"]:
+            method.bank.resize(len(snapshot["weights"]["bank.keys"]))  # an archived memory is shorter
         method.load_state_dict(snapshot["weights"])
-        return method.to(memory_format=torch.channels_last).eval(), snapshot["size"]
+        return method.eval(), snapshot["size"]
 
     def metrics(self) -> list[dict[str, Any]]:
         """Rows of the epochs so far."""
@@ -92,10 +107,35 @@ class Run:
         for name, rows in (("metrics.jsonl", metrics), ("timing.jsonl", timing)):
             files.write_text(self.folder / name, "".join(json.dumps(row) + "\n" for row in rows))
 
+    def write_pace(self, epoch: int, step: int, steps: int, images_per_s: float) -> None:
+        """Note in ``pace.json`` how far and how fast it is: in epoch ``epoch``, from 1, after ``step`` of its ``steps``."""
+        row = {"epoch": epoch, "step": step, "steps": steps, "images_per_s": images_per_s, "time": time.time()}
+        files.write_json(self.folder / "pace.json", row)
+
+    def pace(self, since: float = 0.0) -> dict[str, Any] | None:
+        """What `write_pace` noted last, and its ``time``; None where nothing was after ``since`` (both in s since 1970)."""
+        file = self.folder / "pace.json"
+        row = json.loads(file.read_text()) if file.exists() else None
+        return row if row and row["time"] > since else None
+
     def sessions(self) -> list[dict[str, Any]]:
-        """Each time that this run was started or resumed: when, on what, with which software and data."""
+        """Each time that this run was started or resumed: when, on what, with which software and data; and `archived`."""
         file = self.folder / "record.json"
         return json.loads(file.read_text()) if file.exists() else []
+
+    def archived(self) -> list[dict[str, Any]]:
+        """What stands in the record about each archive it came from (`studylib.training.archive`)."""
+        return [session for session in self.sessions() if "archived" in session]
+
+    def refuse_incomplete(self) -> None:
+        """Raise an `InputError` if it came unfinished out of an archive and lacks the checkpoint to go on from."""
+        archived = self.archived()
+        if not archived or self.done or self.checkpoint.exists():
+            return
+        fix = "was not restored to its end; call `studylib restore` again"
+        if archived[-1]["left_out"]["checkpoint"]:
+            fix = "was archived without its checkpoint; archive it again with --resume where it was trained"
+        raise InputError("run", self.name, f"{fix}, or move {self.folder} away to train anew")
 
     @property
     def data_sha256(self) -> str | None:
@@ -106,6 +146,11 @@ class Run:
     def processes(self) -> int | None:
         """How many processes train it; nothing before it was started."""
         return self.sessions()[0].get("processes", 1) if self.sessions() else None
+
+    @property
+    def precision(self) -> str | None:
+        """In which precision it was begun (`studylib.precision.used`); nothing before it was started."""
+        return self.sessions()[0].get("precision") if self.sessions() else None
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Add a session to ``record.json``: ``facts`` (device, data checksum) and the software it runs on."""
@@ -121,11 +166,12 @@ class Run:
         self.checkpoint.unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self, say: Any = print) -> Any:
-        """Hold the run for this process; one that comes second waits, and says so.
+    def locked(self, say: Any = print, stop: threading.Event | None = None) -> Any:
+        """Hold the run for this process; one that comes second waits, and says so, until it is told to ``stop``.
 
         Raises:
             InputError: the folder cannot be written, or holds a different configuration.
+            SystemExit: with code 75, as it was told to stop before it was its turn.
         """
         files.usable(self.folder, "STUDYLIB_RUNS")
         lock = FileLock(self.folder / ".lock")
@@ -133,7 +179,11 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout:
             say(f"{self.config.name}: another process is working on this run; waiting for it")
-            lock.acquire()
+            while not lock.is_locked:
+                if stop and stop.is_set():
+                    sys.exit(RESUME_EXIT)
+                with suppress(Timeout):
+                    lock.acquire(timeout=1)
         try:
             self._agree()
             yield

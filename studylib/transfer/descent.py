@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from studylib import device as devices
 from studylib.data import ImageSet
-from studylib.data.augment import Augmentation, crop_and_flip
+from studylib.data.augment import Augmentation, Numbers, crop_and_flip, draw
 from studylib.data.splits import stratified_split
 from studylib.errors import InputError, RunError
 from studylib.training.loop import AUGMENTATION, ORDER, seed_of
@@ -83,7 +84,7 @@ def prepare(
     Raises:
         InputError: a part is empty, there is one class, or the network does not give finite features (B, d).
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = devices.find(device)
     train, test = images.train, images.test
     stand_ins = (value for part in (train, test) for value in (part.labels[:, None].float(), part.labels))
     check_sets(*stand_ins, images.num_classes)
@@ -131,7 +132,7 @@ def descend(
             inputs = values[rows].to(device)
             if crop:
                 generator.manual_seed(seed_of(seed, AUGMENTATION, epoch * steps + step))
-                inputs = crop_and_flip(inputs.float(), crop, generator) / 255
+                inputs = crop_and_flip(inputs.float(), crop, Numbers(*draw(len(inputs), generator))) / 255
             value = loss(inputs, rows.to(device))
             if not value.isfinite():
                 return False

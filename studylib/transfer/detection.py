@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
+from studylib import device as devices
 from studylib.errors import InputError, RunError
 from studylib.external import External
 from studylib.models.encoder import Encoder
@@ -84,7 +85,7 @@ def detection_accuracy(
         count = len(getattr(data, part))
         if not any(len(getattr(data, part)[index][1]["boxes"]) for index in range(count)):
             raise InputError("data", data.name, f"has no {part} image with a box")
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    where = devices.find(device)
     start = time.perf_counter()
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         torch.manual_seed(protocol.seed)

@@ -22,7 +22,7 @@ from studylib.errors import InputError
 from studylib.external import External
 from studylib.models.encoder import Encoder, Normalise
 from studylib.training import Run
-from studylib.training.loop import INITIALISATION, channels_last, seed_of
+from studylib.training.loop import INITIALISATION, seed_of
 from studylib.transfer import descent
 from studylib.transfer.sgd import MOMENTUM
 
@@ -157,7 +157,7 @@ class Trainable(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         images = images if images.dtype == torch.uint8 else 255 * images
-        return self.encoder(self.normalise(channels_last(to_float(images, self.size))))
+        return self.encoder(self.normalise(to_float(images, self.size)))
 
 
 def trainable(source: Run | External, epoch: int | None = None) -> Trainable:

@@ -1,0 +1,38 @@
+"""The device that something is computed on: a GPU where there is one."""
+
+import os
+
+import torch
+
+from studylib.errors import InputError
+
+
+def find(name: str | torch.device | None = None) -> torch.device:
+    """The device ``name`` (``cuda``, ``cuda:1``, ``cpu``), by default this process's GPU or, without one, the CPU.
+
+    A GPU always has its index: without one it is that of ``torchrun``'s LOCAL_RANK, otherwise the current GPU.
+
+    Raises:
+        InputError: there is no such device here.
+    """
+    available = torch.cuda.is_available()
+    try:
+        device = torch.device(name or ("cuda" if available else "cpu"))
+    except RuntimeError as error:
+        raise InputError("device", name, "is none; write cpu, cuda or cuda:0") from error
+    if device.type == "cpu":
+        return device
+    if device.type != "cuda":
+        raise InputError("device", name, "is not supported; write cpu, cuda or cuda:0")
+    if not available:
+        raise InputError("device", name, "no GPU can be used here; write cpu")
+    own = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
+    device = torch.device("cuda", own if device.index is None else device.index)
+    if device.index >= torch.cuda.device_count():
+        raise InputError("device", str(device), f"there are {torch.cuda.device_count()} GPUs, numbered from 0")
+    return device
+
+
+def name_of(device: torch.device) -> str:
+    """Name of the GPU, or ``cpu``."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -1,0 +1,35 @@
+"""What is looked at while a run trains: kNN accuracy on the pre-training classes, and when weights are kept."""
+
+from typing import Any
+
+import torch
+
+from studylib import neighbours
+from studylib.config import RunConfig
+from studylib.data import ImageSet
+
+
+@torch.no_grad()
+def upstream_accuracy(
+    method: Any, train: ImageSet, test: ImageSet, config: RunConfig, seed: int, device: torch.device
+) -> float:
+    """kNN accuracy (%) of test images among training images, on at most ``monitor.queries`` and ``monitor.gallery``.
+
+    ``seed`` chooses the images.
+    """
+    method.eval()
+    features = []
+    for part, limit in ((train, config.monitor.gallery), (test, config.monitor.queries)):
+        part = part.select(torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(seed))[:limit])
+        batches = part.images.split(512)
+        found = [method.encoder(method.normalise(images.to(device).float() / 255)).float() for images in batches]
+        features.append((torch.cat(found), part.labels.to(device)))
+    (gallery, gallery_labels), (queries, labels) = features
+    k = min(20, len(gallery))
+    predicted = neighbours.classify(queries, gallery, gallery_labels, train.num_classes, k=k, backend="torch")
+    return 100 * float((predicted == labels).double().mean())
+
+
+def snapshot_epochs(epochs: int, kind: str) -> set[int]:
+    """Epochs after which weights are kept: the last, and for ``log`` also 0, 1, 2, 4, 8, ..."""
+    return {epochs} | ({0} | {2**power for power in range(20) if 2**power <= epochs} if kind == "log" else set())
