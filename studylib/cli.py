@@ -370,7 +370,7 @@ def grid(
     runs/grids/SCALE/GRID.csv. There is a worker for each GPU or, without one, for each core.
 
     With --train-only the runs are trained, those of one seed before the next, and none is evaluated: for a machine that is
-    yours for minutes. On a GPU it trains as many runs at a time as raise the number of images/s, which it measures. What is
+    yours for minutes. On a GPU it measures how many runs at a time train the most together. What is
     left is told at the end, and the exit code is 75 until nothing is; the same command goes on.
 
     \b

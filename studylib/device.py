@@ -26,8 +26,8 @@ def find(name: str | torch.device | None = None) -> torch.device:
         raise InputError("device", name, "is not supported; write cpu, cuda or cuda:0")
     if not available:
         raise InputError("device", name, "no GPU can be used here; write cpu")
-    own = int(os.environ.get("LOCAL_RANK", torch.cuda.current_device()))
-    device = torch.device("cuda", own if device.index is None else device.index)
+    if device.index is None:
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or torch.cuda.current_device()))
     if device.index >= torch.cuda.device_count():
         raise InputError("device", str(device), f"there are {torch.cuda.device_count()} GPUs, numbered from 0")
     return device

@@ -7,7 +7,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from studylib import files, paths
+from studylib import device as devices
+from studylib import files, paths, precision
 from studylib.data import DETECTION, find, load
 from studylib.errors import InputError, choose
 from studylib.external import External
@@ -85,7 +86,8 @@ def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, A
     """
     missing = [part for part in _parts(source, evaluation) if not part[2].exists()]
     if missing:
-        _compute(source, evaluation, missing)
+        with precision.kernels(devices.find(), "float32"):
+            _compute(source, evaluation, missing)
     return [row for file in cached(source, evaluation) for row in json.loads(file.read_text())]
 
 

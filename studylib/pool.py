@@ -1,5 +1,6 @@
-"""Jobs, and the worker processes that carry them out, each several, one after the other."""
+"""Jobs, and the worker processes that carry them out; a process takes one job after another."""
 
+import math
 import os
 import pickle
 import signal
@@ -38,16 +39,17 @@ class Job:
 
 
 class Pool:
-    """Processes that carry out ``jobs`` in their order, each several, one after the other.
+    """Processes that carry out ``jobs`` in their order, each one job after another.
 
-    Leaving the block sends SIGTERM to those at work and waits: they save and end.
+    Leaving the block sends SIGTERM to those at work and waits: they save and end. What is still there at ``deadline``, on the
+    clock of `time.monotonic`, is killed: it goes on from its last checkpoint.
     """
 
-    def __init__(self, jobs: list[Job], show: str):
+    def __init__(self, jobs: list[Job], show: str, deadline: float = math.inf):
         self.waiting, self._count = list(jobs), len(jobs)
         self.failed: list[tuple[Job, int, str]] = []
         """jobs that failed, their exit codes and the last lines of their logs"""
-        self.progress = Progress(jobs, show)
+        self.progress, self._deadline = Progress(jobs, show), deadline
         self._running: dict[int, tuple[Job, Path, int]] = {}
         self._processes: dict[int, subprocess.Popen] = {}
 
@@ -98,7 +100,7 @@ class Pool:
         for slot in set(self._running) & set(self._processes):
             self._processes[slot].send_signal(signal.SIGTERM)
         for process in self._processes.values():
-            leave(process)
+            leave(process, self._deadline)
         for _, log, offset in self._running.values():
             self.progress.follow(log, offset)
         self.progress.close()
@@ -146,11 +148,15 @@ def answer(process: subprocess.Popen) -> int | None:
     return int(said) if said else process.poll()
 
 
-def leave(process: subprocess.Popen) -> None:
-    """Let a worker end."""
+def leave(process: subprocess.Popen, deadline: float = math.inf) -> None:
+    """Let a worker end, by SIGKILL if it is still there at ``deadline``."""
     with suppress(BrokenPipeError):
         process.stdin.close()
-    process.wait()
+    try:
+        process.wait(None if deadline == math.inf else max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
     process.stdout.close()
 
 

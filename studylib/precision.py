@@ -24,16 +24,19 @@ def used(device: torch.device, setting: str) -> str:
 
 
 @contextmanager
-def kernels(device: torch.device, setting: str) -> Iterator[None]:
-    """On a GPU, while the block runs: TF32 if ``setting`` asks for it and not if it does not, and the convolutions that cuDNN
-    finds to be fastest (not where PyTorch is told to be deterministic: which these are differs from time to time)."""
+def kernels(device: torch.device, setting: str, *, fastest: bool = False) -> Iterator[None]:
+    """On a GPU, while the block runs: TF32 if ``setting`` asks for it and not if it does not.
+
+    ``fastest``: with the convolutions that cuDNN finds to be fastest for each shape (not where PyTorch is told to be
+    deterministic: which these are differs from time to time).
+    """
     if device.type != "cuda":
         yield
         return
     cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = products.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
     products.allow_tf32 = cudnn.allow_tf32 = setting == "tf32"
-    cudnn.benchmark = not torch.are_deterministic_algorithms_enabled()
+    cudnn.benchmark = fastest and not torch.are_deterministic_algorithms_enabled()
     try:
         yield
     finally:
@@ -45,9 +48,20 @@ def autocast(device: torch.device, setting: str) -> AbstractContextManager:
     return torch.autocast(device.type, torch.bfloat16) if used(device, setting) == "bfloat16" else nullcontext()
 
 
-def exact(device: torch.device) -> AbstractContextManager:
-    """No autocast; some devices (``meta``) have none to switch off."""
-    return torch.autocast(device.type, enabled=False) if torch.amp.is_autocast_available(device.type) else nullcontext()
+@contextmanager
+def exact(device: torch.device) -> Iterator[None]:
+    """Neither autocast (some devices, such as ``meta``, have none) nor TF32 in products, whatever the setting says.
+
+    Their gradients are computed after the block, and follow the setting where it is ``tf32``.
+    """
+    products = torch.backends.cuda.matmul
+    known, before = torch.amp.is_autocast_available(device.type), products.allow_tf32
+    with torch.autocast(device.type, enabled=False) if known else nullcontext():
+        products.allow_tf32 = False
+        try:
+            yield
+        finally:
+            products.allow_tf32 = before
 
 
 def full(values: Tensor) -> Tensor:

@@ -41,7 +41,7 @@ def train(
     search = Concurrency(torch.cuda.device_count()) if torch.cuda.is_available() and not workers else None
     workers = workers or default_workers()
     begun, paced, told = time.time(), set(), False
-    pool = Pool(waiting, show)
+    pool = Pool(waiting, show, math.inf if deadline is None else deadline)
     try:
         with stop_requested() as stop, pool:
             while pool.busy and not stop.is_set() and time.monotonic() < stop_at:

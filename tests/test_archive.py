@@ -14,8 +14,10 @@ from studylib import files
 from studylib.cli import main
 from studylib.config import METHODS as METHOD_SETTINGS
 from studylib.config import resolve
+from studylib.data import load
 from studylib.errors import InputError
 from studylib.evaluate import Evaluation, evaluate
+from studylib.features import extract
 from studylib.methods import METHODS
 from studylib.methods.bank import Bank
 from studylib.training import Run, checkpoint, loop, train
@@ -546,6 +548,41 @@ def test_a_killed_restore_is_not_taken_for_a_finished_run(node, at, tmp_path, mo
     assert Run(config).done
     assert (Run(config).folder / "metrics.jsonl").read_bytes() == expected[f"{config.name}/metrics.jsonl"]
     assert len(Run(config).sessions()) == 2
+
+
+def test_features_of_other_weights_under_the_same_name_are_not_taken_for_those_restored(node, at, tmp_path):
+    """Of a run that was evaluated here, and whose folder was moved away as the conflict asks."""
+    config = smoke("sl")
+    images = load("glyphs_georgian/few")
+    archive(tmp_path / "runs.zip", [Run(config).folder], say=str)
+    expected = extract(Run(config), images).layers["stage5"]
+    at("here")
+    train(config, say=str)
+    state = checkpoint.load(Run(config).snapshot())
+    state["weights"]["encoder.conv1.weight"] += 1
+    checkpoint.save(Run(config).snapshot(), state)
+    assert not torch.equal(extract(Run(config), images).layers["stage5"], expected)
+    Run(config).folder.rename(tmp_path / "away")
+    restore([tmp_path / "runs.zip"], say=str)
+    assert torch.equal(extract(Run(config), images).layers["stage5"], expected)
+
+
+def test_an_archive_that_fails_leaves_the_earlier_one_whole(node, tmp_path, monkeypatch):
+    folder = [Run(smoke("trex")).folder]
+    parts = archive(tmp_path / "runs.zip", folder, max_mib=0.2, say=str)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()}
+    assert len(parts) > 2
+    real, count = files.write, iter(range(100))
+
+    def full(path, write):
+        if next(count) == 1:
+            raise OSError(28, "No space left on device")
+        real(path, write)
+
+    monkeypatch.setattr(files, "write", full)
+    with pytest.raises(OSError, match="No space"):
+        archive(tmp_path / "runs.zip", folder, max_mib=0.2, half=True, say=str)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
 
 
 def test_random_weights_are_archived_as_well(at, tmp_path):

@@ -12,7 +12,7 @@ from studylib.data.augment import augment, draw
 from studylib.errors import InputError
 from studylib.methods.method import crops
 from studylib.models.encoder import Normalise
-from studylib.training.loop import channel_statistics
+from studylib.training.loop import channel_statistics, refuse_unfit
 
 
 def check(result, unit):
@@ -48,12 +48,15 @@ def test_loop_and_captured_share(tiny_loop):
     assert ", 2: " in results[-1]["details"]
 
 
-def test_cases_of_the_loop_can_be_trained():
+@pytest.mark.parametrize(("device", "count"), [("cpu", 3), ("cuda", 5)])
+def test_cases_of_the_loop_fit_their_images(monkeypatch, runs, device, count):
     """Also those that are only for a GPU."""
-    for device in ("cpu", "cuda"):
-        found = {name: config for name, config, _ in loop.cases(torch.device(device), more=False)}
-        assert len(found) == (3 if device == "cpu" else 4)
-        assert all(config.monitor.every == 0 for config in found.values())
+    monkeypatch.setattr(loop, "NOISE", {32: 400, 224: 360})
+    found = list(loop.cases(torch.device(device), more=True))
+    assert len(found) == count
+    for _, config, images in found:
+        refuse_unfit(config, images)
+        assert config.monitor.every == 0
 
 
 def test_benchmarks_of_a_cpu_are_refused_on_a_gpu():

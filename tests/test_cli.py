@@ -10,6 +10,8 @@ from studylib import __version__, cli
 
 COMMANDS = (
     "pretrain",
+    "archive",
+    "restore",
     "run",
     "reproduce",
     "plan",

@@ -9,7 +9,7 @@ import torch
 
 from studylib.config import resolve
 from studylib.methods import METHODS, Batch
-from studylib.training import loop
+from studylib.training.optimiser import learning_rate, sgd
 
 GOLDEN = Path(__file__).parent / "golden_losses.json"
 
@@ -102,10 +102,10 @@ def losses(method: str, steps: int = 50) -> list[float]:
     torch.manual_seed(0)
     model = METHODS[method](config, 4, torch.full((3,), 0.5), torch.full((3,), 0.25)).double()
     rate, found = torch.zeros((), dtype=torch.float64), []
-    optimiser = loop.sgd(model, config.optimisation, rate)
+    optimiser = sgd(model, config.optimisation, rate)
     noise = [0.2 * torch.rand(64, 3, 16, 16, generator=generator).double() * (view > 0) for view in range(len(model.views))]
     for step in range(steps):
-        rate.fill_(loop.learning_rate(step, 10, config.optimisation))
+        rate.fill_(learning_rate(step, 10, config.optimisation))
         rows = torch.arange(step, step + 32) % 64
         views = [(images + noise[place])[rows] for place in range(len(model.views))]
         views = [x if view.size == 0 else x[:, :, 4:12, 4:12] for x, view in zip(views, model.views, strict=True)]

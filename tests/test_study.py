@@ -343,3 +343,13 @@ def test_an_encoder_from_a_file_stands_in_the_same_table(runs, tmp_path):
     both = [frame[frame.measure == "knn_top1"].value.item() for frame in (ours, theirs)]
     assert both[0] == both[1]
     assert theirs.epoch.isna().all()  # a file has no epochs
+
+
+def test_a_worker_that_does_not_end_in_time_is_killed():
+    stubborn = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(); time.sleep(600)"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    process = subprocess.Popen([sys.executable, "-u", "-c", stubborn], **pipes)
+    process.stdout.readline()  # it ignores the signal from now on
+    process.send_signal(signal.SIGTERM)
+    pool.leave(process, time.monotonic() + 0.2)
+    assert process.returncode == -signal.SIGKILL

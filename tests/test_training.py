@@ -18,6 +18,7 @@ import torchvision
 from studylib import training
 from studylib.cli import main
 from studylib.config import RunConfig, resolve, to_dict
+from studylib.data.augment import augment, draw
 from studylib.errors import InputError, RunError
 from studylib.methods import METHODS, Batch
 from studylib.study import Job
@@ -146,7 +147,7 @@ def test_first_step_and_losses_are_what_the_formula_gives(runs):
         :1000
     ]
     generator = torch.Generator().manual_seed(loop.seed_of(0, loop.AUGMENTATION, 0))
-    view = loop.augment(train_set.images[order], config.augmentation, loop.draw(1000, generator))
+    view = augment(train_set.images[order], config.augmentation, draw(1000, generator))
     loss, logs = method.loss(Batch([view], train_set.labels[order], order))
     loss.backward()
     weights = final(config)

@@ -35,7 +35,7 @@ BENCHMARKS: dict[str, Callable[..., Any]] = ON_A_DEVICE | {
 def run(names: Iterable[str], device: torch.device) -> list[dict[str, Any]]:
     """Results (name, value, unit, target, details) of the named benchmarks.
 
-    By default of all, which takes about half an hour, or on a GPU of those ``ON_A_DEVICE``, about three minutes.
+    By default of all, which takes about half an hour, or on a GPU of those ``ON_A_DEVICE``.
 
     Raises:
         InputError: there is no such benchmark, or it does not run on a GPU.

@@ -6,6 +6,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from statistics import median
 from typing import Any
@@ -21,9 +22,12 @@ from studylib.data.augment import draw
 from studylib.methods import METHODS
 from studylib.training import Run, train
 from studylib.training.capture import WARM_UP, captured, own_stream
-from studylib.training.loop import Inputs, Step, channel_statistics
+from studylib.training.loop import channel_statistics
+from studylib.training.record import commit
+from studylib.training.step import Inputs, Step
 
 ROUNDS = 3
+PATIENCE_S = 120  # for processes that are to start together
 PROCESSES = (1, 2, 4, 7, 10)  # that take eager steps on one GPU at the same time
 STEPS = {32: 300, 224: 40}  # that are timed on a GPU, by the side of the images
 NOISE = {32: 50_000, 224: 6_400}  # images of noise in the training set, by their side
@@ -94,7 +98,8 @@ def captured_share(device: torch.device) -> list[dict[str, Any]]:
     with ProcessPoolExecutor(max(counts), context, _join, (barriers,)) as pool:
         for name, config, images in cases(device, more=False):
             small = dataclasses.replace(images, name="batch").select(torch.arange(config.optimisation.batch))
-            one = bare_speed(config, small, device, STEPS[32] if device.type == "cuda" else 40)
+            steps = STEPS[32] if device.type == "cuda" else 40
+            one = median(bare_speed(config, small, device, steps) for _ in range(ROUNDS))
             eager = dataclasses.replace(config, optimisation=dataclasses.replace(config.optimisation, capture="off"))
             totals = {}
             for count in counts:
@@ -113,7 +118,8 @@ def _join(barriers: dict[int, Any]) -> None:
 
 
 def _eager(config: RunConfig, images: ImageSet, device: torch.device, count: int) -> float:
-    return bare_speed(config, images, device, STEPS[32] // 3 if device.type == "cuda" else 20, _barriers[count].wait)
+    steps = STEPS[32] // 3 if device.type == "cuda" else 20
+    return bare_speed(config, images, device, steps, partial(_barriers[count].wait, PATIENCE_S))
 
 
 def real_speed(config: RunConfig, images: ImageSet, device: torch.device) -> float:
@@ -139,7 +145,7 @@ def bare_speed(
     pixels, labels = train_set.images[:count].to(device), train_set.labels[:count].to(device)
     method = METHODS[config.method](config, images.num_classes, *channel_statistics(pixels)).to(device).train()
     generator = torch.Generator(device).manual_seed(0)
-    with precision.kernels(device, settings.precision), own_stream(device):
+    with precision.kernels(device, settings.precision, fastest=True), own_stream(device):
         step = Step(method, settings, device)
         take_step = captured(step, settings.capture, device, print)
         numbers = torch.stack([draw(len(labels), generator) for _ in method.views])
@@ -164,6 +170,6 @@ def synchronise(device: torch.device) -> None:
 
 
 def machine(device: torch.device) -> dict[str, Any]:
-    """What figures were measured on: device, versions, threads."""
+    """What figures were measured on: device, versions, threads, and the commit (with whether files differ from it)."""
     versions = {"torch": torch.__version__, "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()}
-    return {"device": devices.name_of(device), **versions, "threads": torch.get_num_threads()}
+    return {"device": devices.name_of(device), **versions, "threads": torch.get_num_threads(), "commit": commit()}

@@ -1,8 +1,8 @@
 """The pre-training methods, one idea per file.
 
 A method owns its modules and offers what the training loop needs: ``views`` (the augmentations of an image it wants),
-``loss(batch)`` -> (scalar, logs), ``after_step(batch)``, ``layers(images)`` for whoever measures features, and
-``state_dict`` with everything that must survive a restart.
+``loss(batch)`` -> (scalar, logs), ``before_step(batch)`` and ``after_step(batch)`` around the optimiser's step,
+``layers(images)`` for whoever measures features, and ``state_dict`` with everything that must survive a restart.
 """
 
 from studylib.methods.batch import Batch

@@ -60,8 +60,7 @@ class Bank(nn.Module):
         places = self.pointer + torch.arange(count, device=self.keys.device)
         rows, lost = places % length, (places >= length) & (self.tail == "drop")
         for held, values in zip((self.keys, self.labels, self.ids), new, strict=True):
-            kept = lost.view(-1, *[1] * (values.ndim - 1))
-            held.index_copy_(0, rows, torch.where(kept, held[rows], values))
+            held.index_copy_(0, rows, torch.where(lost.view(-1, *[1] * (values.ndim - 1)), held[rows], values))
         end = self.pointer + count
         self.pointer.copy_(end % length if self.tail == "wrap" else end * (end < length))
         self.filled = min(self.filled + count, length)

@@ -19,6 +19,6 @@ class Batch:
     ids: Tensor
     """(B,) row of each image in the training set"""
     progress: Tensor = field(default_factory=lambda: torch.zeros((), dtype=torch.float64))
-    """() float64 on the images' device, share of the training steps that are done, in [0, 1)"""
+    """() float64, where the method computes: share of the training steps that are done, in [0, 1)"""
     phase: str = STEADY
     """what `Method.phase` says of that share"""

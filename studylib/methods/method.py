@@ -57,7 +57,7 @@ class Method(nn.Module):
         """What comes between the gradient and the optimiser's step; for most methods nothing."""
 
     def after_step(self, batch: Batch) -> None:
-        """What follows the optimiser's step: nothing, unless there is a memory or a second network.
+        """What follows the optimiser's step: for most methods with a memory or a second network, their change.
 
         It may use what the last call of ``loss`` made of the same batch.
         """

@@ -86,31 +86,52 @@ class Captured:
 
     def _first(self, phase: str) -> None:
         """Capture a step of ``phase`` and take the step that is due: by a replay if that is right, plainly if not."""
-        tensors = self._tensors()
-        before = [values.clone() for values in tensors]
-        self.step(self.inputs, phase)  # which leaves the device, and Python, as the next one finds them
-        plain = [values.clone() for values in tensors]
-        _restore(tensors, before)
+        groups = self._state()
+        tensors = [values for group in groups for values in group]
         self.replays.clear()  # a phase does not come back: its graph's memory is free for the next
+        before = plain = None
         try:
+            before = [values.clone() for values in tensors]
+            self.step(self.inputs, phase)  # which leaves the device, and Python, as the next one finds them
+            plain = [values.clone() for values in tensors]
+            _restore(tensors, before)
             self.replays[phase] = self.capture(lambda: self.step(self.inputs, phase))
             self.replays[phase]()
-            trained = len([*self.step.method.parameters()])
-            parts = slice(trained), slice(trained, None)  # what moves far must not hide what does not
-            found = max(difference(tensors[part], plain[part], before[part]) for part in parts)
-            why = f"a replay differs by {found:.2g} of a step" if found > AGREES else ""
+            found = largest_difference(groups, plain, before)
+            why = "" if found <= AGREES else f"a replay differs by {found:.2g} of a step"
         except RuntimeError as error:
-            why = str(error).splitlines()[0]
+            why = str(cause(error)).splitlines()[0]
         if why:
             self.refused = True
+            self.replays.clear()
             self.say(f"steps are not captured: {why}")
-            _restore(tensors, plain)
+            if plain is not None:
+                _restore(tensors, plain)
+            else:
+                _restore(tensors, before or tensors)
+                self.step(self.inputs, phase)
 
-    def _tensors(self) -> list[Tensor]:
-        """All that a step changes."""
-        step = self.step
+    def _state(self) -> list[list[Tensor]]:
+        """All that a step changes, in groups within which changes are of one size."""
+        step, method = self.step, self.step.method
+        buffers = dict(method.named_buffers())
+        memory = [values for name, values in buffers.items() if name.startswith("bank.")]
         held = [values for state in step.optimiser.state.values() for values in state.values() if isinstance(values, Tensor)]
-        return [*step.method.parameters(), *step.method.buffers(), *held, *step.totals.values()]
+        return [
+            [values for values in method.parameters() if values.requires_grad],
+            [values for values in method.parameters() if not values.requires_grad],
+            [values for name, values in buffers.items() if not name.startswith("bank.")],
+            memory,
+            held,
+            *([total] for total in step.totals.values()),
+        ]
+
+
+def cause(error: BaseException) -> BaseException:
+    """The error that came first: ending a capture that failed raises another."""
+    while error.__context__:
+        error = error.__context__
+    return error
 
 
 @torch.no_grad()
@@ -120,14 +141,22 @@ def _restore(tensors: list[Tensor], values: list[Tensor]) -> None:
 
 
 @torch.no_grad()
-def difference(found: list[Tensor], expected: list[Tensor], before: list[Tensor]) -> float:
-    """|found - expected| / |expected - before| in the Euclidean norm of all floating tensors together; or of one of integers
-    (counters, labels and places of a memory), if that is larger."""
-    floating, largest = [0.0, 0.0], 0.0
-    for new, plain, old in zip(found, expected, before, strict=True):
-        off, moved = (float((a.double() - b.double()).square().sum()) for a, b in ((new, plain), (plain, old)))
-        if new.is_floating_point():
-            floating = [floating[0] + off, floating[1] + moved]
-        elif off:
-            largest = max(largest, off / moved if moved else math.inf)
-    return math.sqrt(max(largest, floating[0] / floating[1] if floating[1] else math.inf if floating[0] else 0.0))
+def largest_difference(groups: list[list[Tensor]], expected: list[Tensor], before: list[Tensor]) -> float:
+    """Largest over ``groups`` of |found - expected| / |expected - before|, in the Euclidean norm of a group's tensors.
+
+    ``expected`` and ``before`` are flat lists. Infinite where an integer differs (counters, labels and places of a memory) or
+    where a value is not finite that should be.
+    """
+    largest, pairs = 0.0, zip(expected, before, strict=True)
+    for group in groups:
+        off = moved = 0.0
+        for found in group:
+            plain, old = next(pairs)
+            if found.is_floating_point():
+                off += float((found.double() - plain.double()).square().sum())
+                moved += float((plain.double() - old.double()).square().sum())
+            elif not torch.equal(found, plain):
+                off = math.inf
+        if off:  # also where it is nan
+            largest = max(largest, math.sqrt(off / moved) if moved and off < math.inf else math.inf)
+    return largest

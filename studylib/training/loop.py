@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 import torch
@@ -23,80 +23,21 @@ from studylib import device as devices
 from studylib import distributed, files, paths, precision
 from studylib.config import Optimisation, RunConfig
 from studylib.data import ImageSet, load
-from studylib.data.augment import augment, draw
+from studylib.data.augment import draw
 from studylib.errors import RESUME_EXIT, InputError, RunError
-from studylib.methods import METHODS, Batch, Method
+from studylib.methods import METHODS
 from studylib.training import checkpoint
 from studylib.training.capture import captured, own_stream
 from studylib.training.monitor import snapshot_epochs, upstream_accuracy
-from studylib.training.optimiser import learning_rate, sgd
+from studylib.training.optimiser import learning_rate
 from studylib.training.passes import EncoderPasses
 from studylib.training.record import Run
+from studylib.training.step import Inputs, Step
 
 DIVERGED = 10.0  # ours: an epoch whose mean loss is this many times the first loss is not learning
-LOOK_UP = 20  # ours: steps between two looks at the loss on a GPU, which has to wait for it
+LOOK_UP = 20  # ours: steps between two looks at the loss and at other processes, for which a GPU has to wait
 PACE_S = 5.0  # ours: seconds between two notes of how fast a run trains
 INITIALISATION, ORDER, AUGMENTATION, MONITOR = range(4)
-
-
-class Inputs(NamedTuple):
-    """What a step is given, on its device; the images of this process."""
-
-    images: Tensor
-    """(B, 3, H, W) uint8"""
-    labels: Tensor
-    """(B,) class of each image"""
-    ids: Tensor
-    """(B,) row of each image in the training set"""
-    numbers: Tensor
-    """(V, 14, B) random numbers for the augmentation of each view"""
-
-
-class Step:
-    """One training step, from images and random numbers to new weights, in operations that ask the host for nothing.
-
-    What changes from step to step is a tensor that it reads, so that on a GPU the step can be captured and replayed.
-    """
-
-    def __init__(self, method: Method, settings: Optimisation, device: torch.device):
-        self.method, self.precision, self.views = method, settings.precision, method.views
-        self.progress = torch.zeros((), dtype=torch.float64, device=device)
-        """share of the training steps that are done"""
-        self.rate = torch.zeros((), device=device if device.type == "cuda" else "cpu")
-        """learning rate, where the optimiser reads it"""
-        self.optimiser = sgd(method, settings, self.rate)
-        self.loss = distributed.averaging(method, device)
-        self.totals: dict[str, Tensor] = {}
-        """sums of the loss and of what the method logs, () float64 each"""
-
-    def __call__(self, inputs: Inputs, phase: str) -> None:
-        views = [augment(inputs.images, view, drawn) for view, drawn in zip(self.views, inputs.numbers, strict=True)]
-        batch = Batch(views, inputs.labels, inputs.ids, self.progress, phase)
-        with precision.autocast(inputs.images.device, self.precision):
-            loss, logs = self.loss(batch)
-        self.optimiser.zero_grad()
-        loss.backward()
-        with precision.autocast(inputs.images.device, self.precision):
-            self.method.before_step(batch)
-            self.optimiser.step()
-            self.method.after_step(batch)
-        for name, value in {"loss": loss.detach(), **logs}.items():
-            value = distributed.mean(value.double())
-            if name not in self.totals:
-                self.totals[name] = torch.zeros_like(value)
-            self.totals[name] += value
-
-    def state(self) -> dict[str, Any]:
-        """What must survive a restart."""
-        return {"method": self.method.state_dict(), "optimiser": self.optimiser.state_dict(), "totals": self.totals}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned, on this device."""
-        self.method.load_state_dict(state["method"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
-        self.totals = state["totals"]
 
 
 def train(
@@ -118,9 +59,10 @@ def train(
         RunError: the loss is not finite or has grown tenfold; the last good checkpoint is kept.
         SystemExit: with code 75 after SIGTERM, once the state is saved (``torchrun`` itself then exits with 1).
     """
-    run, where = Run(config), devices.find(device)
+    run = Run(config)
     if run.done:
         return run.folder
+    where = devices.find(device)
     if where.type == "cuda":
         torch.cuda.set_device(where)
     with distributed.group(where), stop_requested() as stop:
@@ -130,7 +72,7 @@ def train(
         first_process = distributed.rank() == 0  # it holds the run's folder and writes
         with run.locked(say, stop) if first_process else nullcontext():
             if not any(distributed.any_of(run.done)):
-                with precision.kernels(where, config.optimisation.precision), own_stream(where):
+                with precision.kernels(where, config.optimisation.precision, fastest=True), own_stream(where):
                     _train(run, images, where, save_every_s, say if first_process else str, stop)
     return run.folder
 
@@ -276,7 +218,7 @@ def seed_of(seed: int, purpose: int, number: int) -> int:
 def note_pace(run: Run, mark: tuple[float, int] | None, done: int, steps: int) -> tuple[float, int]:
     """Write how fast ``run`` trains since ``mark`` (time, steps done) if that is ``PACE_S`` ago; the next mark.
 
-    The first mark is after the first look, so that choosing kernels does not count.
+    The first mark is after the first look, so that choosing kernels does not count; capturing a step still does.
     """
     now = time.monotonic()
     if mark is None or now - mark[0] < PACE_S:

@@ -53,8 +53,15 @@ class Writer:
             if target.exists() and target not in earlier:
                 raise InputError("OUT", str(target), f"is something else than an earlier {out.name}; name another file")
         self.spool.seek(0)
-        for part, target in enumerate(targets, 1):
-            files.write(target, lambda file, part=part: self._write(file, manifest, part))
+        fresh = [target.with_name(f".{target.name}.new") for target in targets]
+        try:
+            for part, file in enumerate(fresh, 1):
+                files.write(file, lambda opened, part=part: self._write(opened, manifest, part))
+            for file, target in zip(fresh, targets, strict=True):  # only now that all of it is there
+                file.replace(target)
+        finally:
+            for file in fresh:
+                file.unlink(missing_ok=True)
         for file in set(earlier) - set(targets):
             file.unlink()
         return targets

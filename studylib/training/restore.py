@@ -210,15 +210,13 @@ def in_float32(content: bytes) -> bytes:
 def record(run: Run, archived: Archived, fuller: Sequence[int]) -> list[dict[str, Any]]:
     """The archive's record with the sessions that only this place knows and the epochs whose snapshots are ``fuller`` here."""
     *sessions, entry = archived.record
-    own = [session for session in run.sessions() if "archived" not in session and session not in sessions]
+    own = [one for one in run.sessions() if one not in sessions and one.get("archived") != entry["archived"]]
     return [*sessions, *own, entry | ({"fuller_here": fuller} if fuller else {})]
 
 
 def forget(run: Run, name: str) -> None:
-    """Remove what was computed from a rounded snapshot that is replaced: its features and the results of its epoch."""
+    """Remove what was computed from other weights of a snapshot that is written: its features and the results of its epoch."""
     file = run.folder / name
-    if not file.exists():
-        return
     epoch = int(file.stem.removeprefix("epoch-"))
     for results in (run.folder / "results").glob("*.json"):
         if any(row["epoch"] == epoch for row in json.loads(results.read_text())):
