@@ -129,6 +129,21 @@ def test_a_damaged_cache_is_made_anew(folder, damage):
     assert len(file.read_bytes()) > 200
 
 
+def test_a_file_is_hashed_once_in_a_process_unless_it_changes(folder, monkeypatch):
+    hashed, digest = [], hashlib.file_digest
+    monkeypatch.setattr(hashlib, "file_digest", lambda *given: hashed.append(given) or digest(*given))
+    pack(folder)
+    first = data.load("toy")
+    assert data.load("toy") is first
+    for _ in range(2):
+        data.forget()
+        assert data.load("toy").checksum == first.checksum
+    assert len(hashed) == 1
+    pack(folder, images=arrays()["images"] // 2)
+    assert data.load("toy").checksum != first.checksum
+    assert len(hashed) > 1
+
+
 @pytest.mark.parametrize("missing", ["images", "labels", "split"])
 def test_a_missing_array_is_named(folder, missing):
     pack(folder, **{missing: None})

@@ -16,7 +16,7 @@ import numpy
 import pytest
 import torch
 
-from studylib import evaluate, features, grids, pool, study
+from studylib import evaluate, features, grids, paths, pool, study
 from studylib.config import resolve, scale
 from studylib.data import load
 from studylib.errors import InputError, RunError
@@ -82,6 +82,20 @@ def test_features_come_from_the_cache_the_second_time(runs, monkeypatch):
     monkeypatch.setattr(features, "_compute", None)
     second = features.extract(runs["sl"], images)
     assert all(torch.equal(first.layers[name], second.layers[name]) for name in first.layers)
+
+
+def test_only_the_layers_asked_for_are_extracted_and_kept(runs, monkeypatch):
+    images = load("digits")
+    found = features.extract(runs["sl_mlp"], images, layers=("stage3", "projector1", "projector9"))
+    assert list(found.layers) == ["stage3", "projector1"]
+    assert found.last == "projector"
+    kept = [file.name for file in (paths.cache() / "features").glob(f"{runs['sl_mlp'].name}-*digits*")]
+    assert len(kept) == 2
+    asked, compute = [], features._compute
+    monkeypatch.setattr(features, "_compute", lambda *given: asked.append(list(given[3])) or compute(*given))
+    more = features.extract(runs["sl_mlp"], images, layers=("stage3", "stage4"))
+    assert asked == [["stage4"]]
+    assert torch.equal(more.layers["stage3"], found.layers["stage3"])
 
 
 def test_a_missing_snapshot_is_refused(runs):

@@ -75,8 +75,8 @@ class Encoder(nn.Module):
 def unsafe(module: nn.Module) -> bool:
     """Whether a convolution must not be in channels_last: oneDNN's AVX2 kernels write out of bounds in its backward pass.
 
-    That of a 1x1 convolution of stride above 1 and 2 to 7 input channels, on CPUs without AVX-512 (seen with torch 2.11 to
-    2.15); the process then dies of a double free or a segmentation fault.
+    That of a 1x1 convolution of stride above 1 and 2 to 7 input channels, on CPUs without AVX-512 (seen with torch 2.15);
+    the process then dies of a double free or a segmentation fault.
     """
     return (
         isinstance(module, nn.Conv2d)
