@@ -30,7 +30,7 @@ def tiny_loop(monkeypatch, runs):
     """Two methods on noise, in one round; at most two processes."""
     monkeypatch.setattr(loop, "ROUNDS", 1)
     monkeypatch.setattr(loop, "NOISE", {32: 300})
-    monkeypatch.setattr(loop.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(loop, "usable_cores", lambda: 2)
     configs = {method: resolve("smoke", method, 0, loop.QUIET | {"bank.length": 70}) for method in ("look", "trex")}
     configs["sl"] = resolve("smoke", "sl", 0, loop.QUIET)
     given = [(method, config, loop.noise(32)) for method, config in configs.items()]
@@ -140,7 +140,7 @@ def tiny_peers(monkeypatch, runs):
     """The comparison with others on 192 images, in one round, with a worker and a core."""
     sizes = {"data": "glyphs_georgian/few", "encoder.arch": "resnet10", "encoder.width": 8, "encoder.stem": "conv3s2"}
     monkeypatch.setitem(peers.SIZES, "cpu", sizes | {"optimisation.batch": 64})
-    monkeypatch.setattr(peers.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    monkeypatch.setattr(peers, "usable_cores", lambda: 1)
     for name, value in {"ROUNDS": 1, "WORKERS": 1, "OUR_EPOCHS": 1}.items():
         monkeypatch.setattr(peers, name, value)
 

@@ -92,7 +92,7 @@ def captured_share(device: torch.device) -> list[dict[str, Any]]:
     The bare step, augmentation included, on one GPU, in one run. On a CPU, where nothing is captured, one process to as many
     as there are cores, with a thread each: what one process leaves of the machine.
     """
-    counts = PROCESSES if device.type == "cuda" else tuple(range(1, len(os.sched_getaffinity(0)) + 1))
+    counts = PROCESSES if device.type == "cuda" else tuple(range(1, usable_cores() + 1))
     rows, context = [], get_context("spawn")
     barriers = {count: context.Barrier(count) for count in counts}
     with ProcessPoolExecutor(max(counts), context, _join, (barriers,)) as pool:
@@ -161,6 +161,11 @@ def bare_speed(
             take_step(inputs, method.phase(1.0))
         synchronise(device)
     return steps * len(labels) / (time.perf_counter() - started)
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def synchronise(device: torch.device) -> None:

@@ -1,14 +1,11 @@
 """Our pipeline against what others write: a torch DataLoader with torchvision's transforms, and lightly's multi-crop."""
 
 import dataclasses
-import os
-import tempfile
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import torch
 from PIL import Image
@@ -18,14 +15,13 @@ from torchvision import transforms
 
 from studylib import device as devices
 from studylib import precision
-from studylib.bench.loop import synchronise
+from studylib.bench.loop import real_speed, synchronise, usable_cores
 from studylib.config import RunConfig, resolve
 from studylib.data import ImageSet, load
 from studylib.data.augment import Augmentation, augment, draw
 from studylib.methods import METHODS, Batch
 from studylib.methods.method import crops
 from studylib.models.encoder import Normalise
-from studylib.training import Run, train
 from studylib.training.loop import channel_statistics
 
 ROUNDS, WORKERS = 3, 2
@@ -133,7 +129,7 @@ def compare(peer: str, config: RunConfig, images: ImageSet, device: torch.device
         their_speed(loader, device, step)
         for round_ in range(rounds):
             found["input"].append((our_input_speed(config, images, device), their_speed(loader, device)))
-            ours = our_loop_speed(dataclasses.replace(config, seed=round_), device)
+            ours = real_speed(dataclasses.replace(config, seed=round_), images, device)
             found["loop"].append((ours, their_speed(loader, device, step)))
     return found
 
@@ -155,13 +151,6 @@ def our_input_speed(config: RunConfig, images: ImageSet, device: torch.device) -
                 normalise(augment(chosen, view, draw(batch, generator)))
     synchronise(device)
     return OUR_EPOCHS * count / (time.perf_counter() - started)
-
-
-def our_loop_speed(config: RunConfig, device: torch.device) -> float:
-    """images/s of `train` in its last epoch, in a runs folder that is thrown away."""
-    with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, STUDYLIB_RUNS=folder):
-        train(config, device=str(device), say=str)
-        return Run(config).timing()[-1]["images_per_s"]
 
 
 def their_speed(loader: DataLoader, device: torch.device, step: Callable[[list[Tensor], Tensor], Any] | None = None) -> float:
@@ -249,11 +238,6 @@ def after_the_crop(options: Augmentation, images: ImageSet) -> transforms.Compos
             transforms.Normalize(mean, std),
         ]
     )
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 DATASETS = {"dataloader": plain_dataset, "lightly": lightly_dataset}

@@ -98,8 +98,12 @@ def augment(images: Tensor, options: Augmentation, numbers: Tensor) -> Tensor:
     """
     drawn = Numbers(*numbers)
     out = crop_and_flip(images.float(), options, drawn)
-    matrix, offset = colour_map(out, options, drawn)
-    out = torch.baddbmm(offset.expand(-1, 3, 1), matrix, out.flatten(2)).clamp_(0, 1).view_as(out)
+    if options.jitter or options.grayscale:
+        matrix, offset = colour_map(out, options, drawn)
+        out = torch.baddbmm(offset.expand(-1, 3, 1), matrix, out.flatten(2)).view_as(out)
+    else:
+        out = out.div_(255)
+    out = out.clamp_(0, 1)
     if options.blur:
         blurred = gaussian_blur(out, between(drawn.sigma, *options.blur_sigma))
         out = torch.where(each(drawn.blur < options.blur), blurred, out)

@@ -125,7 +125,7 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
             rows = order[index * settings.batch : (index + 1) * settings.batch][own]
             generator.manual_seed(seed_of(config.seed, AUGMENTATION, number * distributed.size() + distributed.rank()))
             numbers = torch.stack([draw(share, generator) for _ in method.views])
-            chosen, rows = pixels[rows].to(device), rows.to(device)
+            chosen, rows = pixels.index_select(0, rows).to(device), rows.to(device)
             progress = number / (settings.epochs * steps)
             step.progress.fill_(progress)
             step.rate.fill_(rate := learning_rate(number, steps, settings))
