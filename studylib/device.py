@@ -1,4 +1,4 @@
-"""The device that something is computed on: a GPU where there is one."""
+"""The device that something is computed on, a GPU where there is one, and the cores beside it."""
 
 import os
 
@@ -36,3 +36,8 @@ def find(name: str | torch.device | None = None) -> torch.device:
 def name_of(device: torch.device) -> str:
     """Name of the GPU, or ``cpu``."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

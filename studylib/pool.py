@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from studylib import files, paths
 from studylib.config import RunConfig
+from studylib.device import usable_cores
 from studylib.errors import RunError, choose
 from studylib.evaluate import Evaluation, cached
 from studylib.training import Run
@@ -107,7 +108,8 @@ class Pool:
 
 
 def default_workers() -> int:
-    return torch.cuda.device_count() or len(os.sched_getaffinity(0))
+    """One per GPU or, without one, per core."""
+    return torch.cuda.device_count() or usable_cores()
 
 
 def prepare(job: Job) -> tuple[Path, Path]:

@@ -19,6 +19,7 @@ from studylib import precision
 from studylib.config import RunConfig, resolve
 from studylib.data import ImageSet, load
 from studylib.data.augment import draw
+from studylib.device import usable_cores
 from studylib.methods import METHODS
 from studylib.training import Run, train
 from studylib.training.capture import WARM_UP, captured, own_stream
@@ -49,8 +50,9 @@ def cases(device: torch.device, more: bool) -> Iterator[tuple[str, RunConfig, Im
             config = resolve("quick", method, 0, QUIET | {"optimisation.epochs": 3})
             yield method, config, load(config.data)
         return
+    images = noise(32)
     for name, (method, settings) in AT_32_PX.items():
-        yield name, resolve("small", method, 0, QUIET | SHORT | settings), noise(32)
+        yield name, resolve("small", method, 0, QUIET | SHORT | settings), images
     if more:
         large = {"encoder.arch": "resnet50", "encoder.stem": "conv7", "encoder.width": 64}
         yield "sl, ResNet-50 at 224 px", resolve("small", "sl", 0, QUIET | SHORT | large), noise(224)
@@ -161,11 +163,6 @@ def bare_speed(
             take_step(inputs, method.phase(1.0))
         synchronise(device)
     return steps * len(labels) / (time.perf_counter() - started)
-
-
-def usable_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def synchronise(device: torch.device) -> None:

@@ -15,10 +15,11 @@ from torchvision import transforms
 
 from studylib import device as devices
 from studylib import precision
-from studylib.bench.loop import real_speed, synchronise, usable_cores
+from studylib.bench.loop import real_speed, synchronise
 from studylib.config import RunConfig, resolve
 from studylib.data import ImageSet, load
 from studylib.data.augment import Augmentation, augment, draw
+from studylib.device import usable_cores
 from studylib.methods import METHODS, Batch
 from studylib.methods.method import crops
 from studylib.models.encoder import Normalise
