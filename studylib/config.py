@@ -251,10 +251,10 @@ class Monitor:
     queries: int = 2000
     """test images classified"""
     snapshots: str = "final"
-    """final, or log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
+    """final; ends: random weights, too; log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
 
     def __post_init__(self) -> None:
-        choose("monitor.snapshots", self.snapshots, ("final", "log"))
+        choose("monitor.snapshots", self.snapshots, ("final", "ends", "log"))
         require("monitor.every", self.every, self.every >= 0, "must be 0 (never) or more")
         for name in ("gallery", "queries"):
             require(f"monitor.{name}", getattr(self, name), getattr(self, name) >= 1, "must be at least 1")

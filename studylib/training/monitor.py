@@ -31,5 +31,6 @@ def upstream_accuracy(
 
 
 def snapshot_epochs(epochs: int, kind: str) -> set[int]:
-    """Epochs after which weights are kept: the last, and for ``log`` also 0, 1, 2, 4, 8, ..."""
-    return {epochs} | ({0} | {2**power for power in range(20) if 2**power <= epochs} if kind == "log" else set())
+    """Epochs after which weights are kept: the last, for ``ends`` and ``log`` also 0, and for ``log`` 1, 2, 4, 8, ..."""
+    powers = {2**power for power in range(20) if 2**power <= epochs}
+    return {epochs} | {"final": set(), "ends": {0}, "log": {0} | powers}[kind]
