@@ -112,7 +112,7 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...], de
 @click.option("--encoder", metavar="FILE", type=click.Path(path_type=Path), help="A ResNet trained elsewhere.")
 @click.option("--suite", "suite_name", metavar="NAME", help="quick, small, broad12, trex8, trex13 or trex15.")
 @click.option("-d", "names", metavar="DATASET", multiple=True, help="A data set; repeatable.")
-@click.option("--protocol", "protocols", metavar="NAME", multiple=True, help="Repeatable. [knn and path]")
+@click.option("--protocol", "protocols", metavar="NAME", multiple=True, help="Repeatable. [knn and linear]")
 @click.option("--measures", is_flag=True, help="Print the measures of the features as well (held-out images).")
 @click.option(
     "--layer", metavar="NAME", default="stage5", show_default=True, help="stage1 to stage5, projector1, ..., projector"
@@ -140,14 +140,14 @@ def evaluate(
     Protocols (top-1 in %, and the mean log-odds where no set is missing):
       knn          20 weighted neighbours by cosine
       knn_grid     the same, k and temperature chosen on held-out training images
-      path         logistic regression, 20 C, chosen on held-out training images
+      linear       logistic regression, 20 C, chosen on held-out training images
       trex_small8  t-ReX's for small sets: L-BFGS, 30 trials of C
       trex_large   t-ReX's for large sets: SGD on normalised features, 30 trials
-      broad12      the twelve-domain benchmark's: batch norm and a linear layer, its grid
+      broad12      broad12's (a benchmark of twelve domains): batch norm and a linear layer, its grid
       ridge        one eigendecomposition for all penalties
       episodes     5-way 5-shot, 600 episodes
       per_class    1, 2, 4, ..., 128 images of each class
-      fine_tune    the whole network, the twelve-domain benchmark's grid (slow)
+      fine_tune    the whole network, broad12's grid (slow)
       memory_fine_tune, linear_fine_tune
                    LOOK's, with a memory instead of a classifier, and its rival
       detection    Faster R-CNN, for the sets scenes (embedded) and coco; AP in %
@@ -164,14 +164,14 @@ def evaluate(
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import suites
     from studylib.errors import choose
-    from studylib.evaluate import Evaluation
-    from studylib.evaluate import evaluate as evaluated
+    from studylib.evaluation.evaluate import Evaluation
+    from studylib.evaluation.evaluate import evaluate as evaluated
+    from studylib.evaluation.probe import default, known
     from studylib.external import External
-    from studylib.probe import PROTOCOLS, default
     from studylib.report import log_odds
     from studylib.training.record import find_run
 
-    chosen = [choose("protocol", name, PROTOCOLS) for name in protocols or ("knn", "path")]
+    chosen = [known(name) for name in protocols or ("knn", "linear")]
     wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
     choose("layer", layer, source.layers)
@@ -287,7 +287,7 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
       studylib run notebooks/02_sl_mlp.ipynb --scale quick
       studylib run notebooks/02_sl_mlp.ipynb -f params.yaml -p seeds=5 -o out/sl_mlp.ipynb
     """
-    from studylib import launch
+    from studylib.publishing import launch
 
     given = launch.parameters_file(file) if file else {}
     given |= {"scale": scale} if scale is not None else {}
@@ -315,7 +315,7 @@ def reproduce(scale: str, only: tuple[str, ...], seeds: int | None, publish: boo
     """
     if more and not only:
         raise InputError("notebook", more[0], f"write --only {more[0]}")
-    from studylib.reproduce import reproduce as reproduce_all
+    from studylib.publishing.reproduce import reproduce as reproduce_all
 
     return reproduce_all(scale, [*only, *more], publish, force, seeds or 0)
 

@@ -23,7 +23,7 @@ HEADS = ("fc.", "classifier.", "head.")
 
 @dataclass(frozen=True)
 class External:
-    """An encoder in a file; offers what `studylib.features` and `studylib.evaluate` need of a run."""
+    """An encoder in a file; offers what `studylib.evaluation.features` and `studylib.evaluation.evaluate` need of a run."""
 
     file: Path
     size: int = 224

@@ -11,9 +11,9 @@ from studylib.bench.loop import bare_speed
 from studylib.config import METHODS, RunConfig, resolve, scale
 from studylib.data import load
 from studylib.errors import choose
-from studylib.evaluate import Evaluation
+from studylib.evaluation.evaluate import Evaluation
+from studylib.evaluation.probe import default
 from studylib.models import STAGES
-from studylib.probe import default
 from studylib.study import Job, merged
 from studylib.training import Run
 from studylib.training.monitor import snapshot_epochs
@@ -24,16 +24,16 @@ from studylib.transfer import (
     Knn,
     KnnGrid,
     LinearFineTune,
-    LinearPath,
+    LinearProbe,
     MemoryFineTune,
     PerClass,
-    RidgePath,
+    RidgeProbe,
     TrexLarge,
     TrexSmall8,
     few_shot,
 )
 
-SEEN = (Knn(), LinearPath(C_low=1e-4, C_high=1e2, values=7))
+UPSTREAM_PROBES = (Knn(), LinearProbe(C_low=1e-4, C_high=1e2, values=7))
 """the probes on all pre-training images; ours: above this C it does not converge in minutes, and was never the best"""
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
@@ -93,7 +93,7 @@ def before_end(config: RunConfig) -> list[int]:
 def transfer(content: dict[str, Any], measures: str = "none") -> tuple[Evaluation, ...]:
     """kNN and linear probes on every transfer set and on the pre-training classes, where ``measures`` are taken as well."""
     sets = (Evaluation(dataset=name, measures="none") for name in (*content["unseen"], *content["domains"]))
-    return (*sets, Evaluation(dataset=content["upstream"], measures=measures, protocols=SEEN))
+    return (*sets, Evaluation(dataset=content["upstream"], measures=measures, protocols=UPSTREAM_PROBES))
 
 
 def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -119,7 +119,7 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
         others = [Evaluation(dataset=name) for name in names if name not in content["stagewise"]]
         whole = [
             Evaluation(dataset=upstream, layers=LAYERS, protocols=()),
-            Evaluation(dataset=upstream, measures="none", protocols=SEEN),
+            Evaluation(dataset=upstream, measures="none", protocols=UPSTREAM_PROBES),
         ]
         along = [
             Evaluation(dataset=name, epoch=epoch, **({} if name == first else {"protocols": ()}))
@@ -201,7 +201,7 @@ def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
     return with_start(jobs_of("protocols", scale_name, plain(SUPERVISED), seeds, overrides, evaluations))
 
 
-EVERYWHERE = (Knn(), KnnGrid(), LinearPath(), RidgePath(), Broad12())
+EVERYWHERE = (Knn(), KnnGrid(), LinearProbe(), RidgeProbe(), Broad12())
 FOR_LARGE, FOR_SMALL = (TrexLarge(), PerClass()), (TrexSmall8(),)
 
 
@@ -273,7 +273,7 @@ def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
     for method in [method for method in METHODS if method not in ("sl", "sl_mlp")]:
         rows |= {f"{method} off": (method, NO_PROJECTOR), f"{method} on": (method, {})}
     content = scale(scale_name)
-    staged = Evaluation(dataset=content["stagewise"][0], layers=STAGES, measures="none", protocols=(LinearPath(),))
+    staged = Evaluation(dataset=content["stagewise"][0], layers=STAGES, measures="none", protocols=(LinearProbe(),))
     others = [Evaluation(dataset=name, measures="none") for name in content["unseen"] if name != staged.dataset]
     return jobs_of("with_and_without", scale_name, rows, seeds, overrides, (staged, *others))
 

@@ -19,7 +19,7 @@ from studylib import files, paths
 from studylib.config import RunConfig
 from studylib.device import usable_cores
 from studylib.errors import RunError, choose
-from studylib.evaluate import Evaluation, cached
+from studylib.evaluation.evaluate import Evaluation, cached
 from studylib.training import Run
 
 
@@ -168,7 +168,7 @@ class Progress:
     def __init__(self, jobs: list[Job], show: str):
         choose("show", show, ("auto", "bar", "lines"))
         epochs = sum(job.config.optimisation.epochs - len(Run(job.config).metrics()) for job in jobs)
-        person = person_watches() if show == "auto" else show == "bar"
+        person = is_interactive() if show == "auto" else show == "bar"
         steps = epochs + sum(bool(job.evaluations) for job in jobs)
         self.bar = tqdm(total=steps, unit="epoch", desc=f"{len(jobs)} runs") if person else None
 
@@ -194,7 +194,7 @@ class Progress:
             self.bar.close()
 
 
-def person_watches() -> bool:
+def is_interactive() -> bool:
     """Whether output goes to a person: a terminal, or a notebook front end that can ask for input (papermill cannot)."""
     if "ipykernel" in sys.modules:
         from IPython import get_ipython

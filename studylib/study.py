@@ -9,7 +9,7 @@ from typing import Any
 from studylib.config import RunConfig
 from studylib.data import find
 from studylib.errors import RESUME_EXIT
-from studylib.evaluate import Evaluation, cached, evaluate
+from studylib.evaluation.evaluate import Evaluation, cached, evaluate
 from studylib.external import External
 from studylib.pool import Job, Pool, default_workers
 from studylib.training import Run

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from studylib.errors import InputError, RunError
-from studylib.evaluate import evaluate
+from studylib.evaluation.evaluate import evaluate
 from studylib.training import Run, train
 
 

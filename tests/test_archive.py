@@ -16,8 +16,8 @@ from studylib.config import METHODS as METHOD_SETTINGS
 from studylib.config import resolve
 from studylib.data import load
 from studylib.errors import InputError
-from studylib.evaluate import Evaluation, evaluate
-from studylib.features import extract
+from studylib.evaluation.evaluate import Evaluation, evaluate
+from studylib.evaluation.features import extract
 from studylib.methods import METHODS
 from studylib.methods.bank import Bank
 from studylib.training import Run, checkpoint, loop, train
@@ -326,7 +326,7 @@ def test_a_flipped_byte_is_refused(node, at, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "path",
+    "linear",
     ["../evil/config.json", "/evil/config.json", "../config.json", "a/../../DONE", "{run}/evil.py", "{run}/results/x.json"],
 )
 def test_a_path_outside_of_the_files_of_a_run_is_refused(node, at, tmp_path, path):

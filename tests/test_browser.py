@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from test_page import NOTEBOOKS, write_runs
 
-from studylib import page, paths
+from studylib import paths
+from studylib.publishing import page
 
 CHROMIUM = shutil.which("chromium")
 sync_api = pytest.importorskip("playwright.sync_api", reason="needs the extra `browser`")

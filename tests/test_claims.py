@@ -15,7 +15,7 @@ from studylib.report import claims, statistics
 from studylib.study import COLUMNS
 
 MEASURES = {
-    "linear_top1": ["path"],
+    "linear_top1": ["linear"],
     "knn_top1": ["knn"],
     "phi": ["squared", "squared, l2-normalised", "not squared"],
     "mixtureness": ["k=1", "k=5"],

@@ -8,14 +8,15 @@ import pytest
 import torch
 import torchvision
 
-from studylib import features, suites, transfer
+from studylib import suites, transfer
 from studylib.cli import main
 from studylib.config import resolve
 from studylib.data import load
 from studylib.errors import InputError
-from studylib.evaluate import Evaluation, evaluate
+from studylib.evaluation import features
+from studylib.evaluation.evaluate import Evaluation, evaluate
+from studylib.evaluation.probe import PROTOCOLS
 from studylib.external import External, read_encoder
-from studylib.probe import PROTOCOLS
 from studylib.training import Run, train
 from studylib.training.export import export_encoder
 
@@ -129,7 +130,8 @@ def test_evaluate_command(runs, tmp_path, capsys):
         (["-d", "digits"], "name one of --run FOLDER and --encoder FILE"),
         (["--run", str(run.folder)], "name a suite"),
         (["--run", str(run.folder), "--suite", "quik"], "did you mean 'quick'"),
-        (["--run", str(run.folder), "-d", "digits", "--protocol", "pathh"], "did you mean 'path'"),
+        (["--run", str(run.folder), "-d", "digits", "--protocol", "linaer"], "did you mean 'linear'"),
+        (["--run", str(run.folder), "-d", "digits", "--protocol", "path"], "is now called linear"),
         (["--run", str(run.folder), "-d", "digits", "--layer", "stage6"], "did you mean 'stage"),
         (["--run", str(run.folder), "-d", "digits", "--epoch", "77"], "epoch=77"),
         (["--run", str(tmp_path), "-d", "digits"], "it has no config.json"),
@@ -150,7 +152,7 @@ SMALL = {
 FUNCTIONS = {
     "knn": transfer.knn_accuracy,
     "knn_grid": transfer.knn_grid_accuracy,
-    "path": transfer.linear_probe,
+    "linear": transfer.linear_probe,
     "trex_small8": transfer.trex_small8_probe,
     "trex_large": transfer.trex_large_probe,
     "broad12": transfer.broad12_probe,
@@ -173,7 +175,7 @@ def test_every_protocol_of_frozen_features_is_what_its_function_gives_and_kept(r
     sets = sets if name == "episodes" else (*seen.part("stage5", "train"), *seen.part("stage5", "test"))
     expected = FUNCTIONS[name](*sets, seen.num_classes, protocol)
     found = {row["measure"]: row["value"] for row in rows}
-    prefix = "linear" if name == "path" else name
+    prefix = name
     for result in expected if isinstance(expected, list) else [expected]:
         ending = f"_{result.images}" if isinstance(expected, list) else ""
         assert found[f"{prefix}_top1{ending}"] == pytest.approx(result.top1, abs=1e-9)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from studylib import launch
 from studylib.errors import InputError
+from studylib.publishing import launch
 
 PARAMETERS = """scale: str = "quick"  # size of the study
 seeds: int = 3  # how many seeds

@@ -9,10 +9,10 @@ from sklearn.linear_model import LogisticRegression
 
 from studylib.data.splits import stratified_split
 from studylib.errors import InputError
-from studylib.transfer import LinearPath, fit_path, linear, linear_probe
+from studylib.transfer import LinearProbe, fit_path, linear, linear_probe
 from studylib.transfer.accuracy import mean_per_class, top1
 
-GRID = LinearPath().grid()
+GRID = LinearProbe().grid()
 
 
 def draw(rows, width, classes, noise, seed=0):
@@ -142,7 +142,7 @@ def test_what_does_not_converge_says_so():
     assert not path.converged[-1]
     assert path.converged[0]
     assert path.objective.isfinite().all()
-    short = linear_probe(features, labels, features, labels, 7, LinearPath(max_iterations=3))
+    short = linear_probe(features, labels, features, labels, 7, LinearProbe(max_iterations=3))
     assert not short.converged
 
 
@@ -178,7 +178,7 @@ def problem():
 @pytest.mark.parametrize("normalise", ["none", "l2", "standardise"])
 def test_the_probe_is_the_slow_procedure(problem, normalise):
     train, train_labels, test, test_labels, _ = problem
-    protocol = LinearPath(
+    protocol = LinearProbe(
         values=6, C_low=1e-3, C_high=1e3, normalise=normalise, split_seed=4, patience=0, search_tolerance=1e-9
     )
 
@@ -213,7 +213,7 @@ def test_the_probe_is_the_slow_procedure(problem, normalise):
 
 def test_the_choice_never_sees_the_test_images(problem):
     train, train_labels, test, test_labels, classes = problem
-    protocol = LinearPath(normalise="standardise")
+    protocol = LinearProbe(normalise="standardise")
     before = linear_probe(*problem, protocol)
     order = torch.randperm(len(test), generator=torch.Generator().manual_seed(1))
     permuted = linear_probe(train, train_labels, test, test_labels[order], classes, protocol)
@@ -226,26 +226,26 @@ def test_the_best_at_an_end_of_the_grid_is_told():
     # These are separable, so that the likelihood rises with C.
     features = torch.eye(2).repeat_interleave(20, 0) + 0.01 * torch.randn(40, 2, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(2).repeat_interleave(20)
-    found = linear_probe(features, labels, features, labels, 2, LinearPath(C_low=1.0, C_high=100.0, values=3))
+    found = linear_probe(features, labels, features, labels, 2, LinearProbe(C_low=1.0, C_high=100.0, values=3))
     assert (found.C, found.at_grid_edge, found.top1) == (pytest.approx(100), True, 100)
     assert all(score == 100 for *_, score in found.validation)
-    single = linear_probe(features, labels, features, labels, 2, LinearPath(C_low=1.0, C_high=1.0, values=1))
+    single = linear_probe(features, labels, features, labels, 2, LinearProbe(C_low=1.0, C_high=1.0, values=1))
     assert not single.at_grid_edge
 
 
 def test_of_equal_likelihoods_the_smaller_C_is_chosen():
     labels = torch.arange(40) % 2
-    found = linear_probe(torch.ones(40, 3), labels, torch.ones(10, 3), labels[:10], 2, LinearPath(patience=0, values=4))
+    found = linear_probe(torch.ones(40, 3), labels, torch.ones(10, 3), labels[:10], 2, LinearProbe(patience=0, values=4))
     assert pytest.approx(1e-5) == found.C and found.at_grid_edge
 
 
 def test_the_search_ends_once_larger_C_are_worse(problem):
-    whole = linear_probe(*problem, LinearPath(patience=0))
+    whole = linear_probe(*problem, LinearProbe(patience=0))
     losses = [loss for _, loss, _ in whole.validation]
     best = losses.index(min(losses))
     assert len(losses) == 20 and 0 < best < 17 and not whole.at_grid_edge
     for patience in (1, 2):
-        found = linear_probe(*problem, LinearPath(patience=patience))
+        found = linear_probe(*problem, LinearProbe(patience=patience))
         assert found.validation == whole.validation[: best + patience + 1]
         assert dataclasses.replace(found, validation=whole.validation) == whole
 
@@ -260,7 +260,7 @@ def test_the_search_does_not_end_before_it_has_begun(scale, seed):
     centres = torch.randn(6, 24, generator=generator)
     features = scale * (centres[labels] + torch.randn(160, 24, generator=generator))
     data = features[:120], labels[:120], features[120:], labels[120:], 6
-    found, whole = (linear_probe(*data, LinearPath(patience=patience)) for patience in (2, 0))
+    found, whole = (linear_probe(*data, LinearProbe(patience=patience)) for patience in (2, 0))
     assert found.C == whole.C > 1e-3 and found.top1 == whole.top1 > 60
 
 
@@ -269,7 +269,7 @@ def test_poor_features_are_chosen_for_by_accuracy():
     labels = torch.arange(2000) % 20
     features = 0.1 * torch.randn(20, 60, generator=generator)[labels] + torch.randn(2000, 60, generator=generator)
     data = features[:400], labels[:400], features[400:], labels[400:], 20
-    found = linear_probe(*data, LinearPath())
+    found = linear_probe(*data, LinearProbe())
     losses, scores = ([row[column] for row in found.validation] for column in (1, 2))
     assert min(losses) > 0.99 * math.log(20) and len(losses) == 20
     assert found.validation[scores.index(max(scores))][0] == found.C
@@ -281,7 +281,7 @@ def test_the_final_fit_is_that_of_the_path_whatever_the_search_took(problem, mon
     monkeypatch.setattr(
         linear, "_fits", lambda problem, grid, *rest: asked.append((len(grid), rest[0])) or fits(problem, grid, *rest)
     )
-    found = linear_probe(*problem, LinearPath(search_tolerance=1e-2))
+    found = linear_probe(*problem, LinearProbe(search_tolerance=1e-2))
     assert asked == [(20, 1e-2), (1, 5e-7)]
     final = fit_path(train, train_labels, torch.tensor([found.C], dtype=torch.float64), 6)
     assert found.top1 == pytest.approx(top1(final.predict(test)[0], test_labels))
@@ -290,7 +290,7 @@ def test_the_final_fit_is_that_of_the_path_whatever_the_search_took(problem, mon
 @pytest.mark.parametrize("normalise", ["none", "l2", "standardise"])
 def test_features_of_half_precision_are_fitted_in_single(problem, normalise):
     train, train_labels, test, test_labels, _ = problem
-    halves, protocol = ((20_000 * train).half(), (20_000 * test).half()), LinearPath(normalise=normalise)
+    halves, protocol = ((20_000 * train).half(), (20_000 * test).half()), LinearProbe(normalise=normalise)
     halves = tuple(values.clamp(max=60_000) for values in halves)  # norms would be infinite
     found = linear_probe(halves[0], train_labels, halves[1], test_labels, 6, protocol)
     assert found == linear_probe(halves[0].float(), train_labels, halves[1].float(), test_labels, 6, protocol)
@@ -299,13 +299,13 @@ def test_features_of_half_precision_are_fitted_in_single(problem, normalise):
     grid = GRID[8:10]
     low, full = fit_path(halves[0], train_labels, grid, 6), fit_path(halves[0].float(), train_labels, grid, 6)
     assert torch.equal(low.objective, full.objective) and torch.equal(low.weights, full.weights.bfloat16())
-    chosen = [linear.choose_C(x, train_labels, x, train_labels, 6, LinearPath()) for x in (halves[0], halves[0].float())]
+    chosen = [linear.choose_C(x, train_labels, x, train_labels, 6, LinearProbe()) for x in (halves[0], halves[0].float())]
     assert chosen[0] == chosen[1]
 
 
 def test_the_split_and_everything_after_it_are_reproducible(problem):
-    assert linear_probe(*problem, LinearPath()) == linear_probe(*problem, LinearPath())
-    assert linear_probe(*problem, LinearPath()).validation != linear_probe(*problem, LinearPath(split_seed=1)).validation
+    assert linear_probe(*problem, LinearProbe()) == linear_probe(*problem, LinearProbe())
+    assert linear_probe(*problem, LinearProbe()).validation != linear_probe(*problem, LinearProbe(split_seed=1)).validation
 
 
 def test_accuracies_by_hand():
@@ -315,14 +315,14 @@ def test_accuracies_by_hand():
 
 
 def test_the_protocol_says_what_it_is():
-    assert LinearPath().describe() == (
+    assert LinearProbe().describe() == (
         "linear: logistic regression by L-BFGS (tolerance 5e-07), features as they are; of 20 C in 1e-05…1e+06 that of the "
         "highest likelihood on 20% of the training images (stratified, seed 0; tolerance 0.001, until 2 larger ones are worse)"
         ", of the highest accuracy where no cross entropy is 1% below that of the classes' shares; refitted on all"
     )
-    assert "tolerance 0.001, all of them)" in LinearPath(patience=0).describe()
-    assert "standardised" in LinearPath(normalise="standardise").describe()
-    assert LinearPath().grid().tolist() == pytest.approx([10 ** (-5 + 11 * i / 19) for i in range(20)])
+    assert "tolerance 0.001, all of them)" in LinearProbe(patience=0).describe()
+    assert "standardised" in LinearProbe(normalise="standardise").describe()
+    assert LinearProbe().grid().tolist() == pytest.approx([10 ** (-5 + 11 * i / 19) for i in range(20)])
 
 
 @pytest.mark.parametrize(
@@ -342,7 +342,7 @@ def test_the_protocol_says_what_it_is():
 )
 def test_the_protocol_refuses_nonsense(options, message):
     with pytest.raises(InputError, match=message):
-        LinearPath(**options)
+        LinearProbe(**options)
 
 
 @pytest.mark.parametrize(

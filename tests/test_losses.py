@@ -197,7 +197,7 @@ def test_look_starts():
 
     ramp = build("look", look__start="ramp", ema__momentum=0.9)
     seen = []
-    ramp.average.follow = lambda trained, momentum: seen.append(float(momentum))
+    ramp.average.update = lambda trained, momentum: seen.append(float(momentum))
     ramp.average.project = lambda views: rows(3, ramp.outputs, 1)
     for progress in (0.0, 0.2, 0.4, 0.7):
         ramp.after_step(at(ramp, data, progress))
@@ -348,6 +348,6 @@ def test_dino_matches_distributions_over_prototypes():
         0.9 * c + 0.1 * sum(cosine(row, w) for row in targets.tolist()) / 6
         for c, w in zip(centre, model.average_prototypes.tolist(), strict=True)
     ]
-    model.average.follow = lambda trained, momentum: None
+    model.average.update = lambda trained, momentum: None
     model.after_step(data)
     assert model.centre.tolist() == pytest.approx(expected)

@@ -6,12 +6,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from studylib import features, measures
+from studylib import measures
 from studylib.config import resolve
 from studylib.data import load
-from studylib.evaluate import Evaluation, evaluate
-from studylib.features import Features
-from studylib.measure import MEASURES
+from studylib.evaluation import features
+from studylib.evaluation.evaluate import Evaluation, evaluate
+from studylib.evaluation.features import Features
+from studylib.evaluation.measure import MEASURES
 from studylib.training import Run, train
 
 

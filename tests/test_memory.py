@@ -115,7 +115,7 @@ def test_average_follows_parameters_and_buffers_as_asked(buffers):
     disturb(method)
     trained = {"encoder." + k: v for k, v in method.encoder.state_dict().items()}
     trained |= {"projector." + k: v for k, v in method.projector.state_dict().items()}
-    method.average.follow(method, torch.tensor(0.8, dtype=torch.float64))
+    method.average.update(method, torch.tensor(0.8, dtype=torch.float64))
     parameters = dict(method.average.named_parameters())
     for name, value in method.average.state_dict().items():
         if name.startswith("normalise"):

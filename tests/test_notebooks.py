@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from studylib import launch, paths
+from studylib import paths
+from studylib.publishing import launch
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 NAMES = [file.stem for file in NOTEBOOKS]

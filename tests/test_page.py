@@ -9,7 +9,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from studylib import gallery, page, paths
+from studylib import paths
+from studylib.publishing import gallery, page
 
 PIXEL = bytes.fromhex(  # a PNG of 2 x 1 pixels
     "89504e470d0a1a0a0000000d4948445200000002000000010802000000"

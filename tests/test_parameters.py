@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from studylib import grids, launch, papers, paths, values
+from studylib import grids, papers, paths, values
 from studylib.config import RunConfig, resolve
+from studylib.publishing import launch
 
 NOTEBOOK = paths.NOTEBOOKS / "pretrain.ipynb"
 FOLDER = paths.NOTEBOOKS / "parameters"

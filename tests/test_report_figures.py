@@ -114,7 +114,7 @@ def test_published_panels_are_hollow_and_ours_are_not():
     assert [hollow(axes) for axes in figure.axes] == [{False}]
 
 
-SEEN = {  # linear RGB as seen without one kind of cones (Machado et al., 2009, severity 1)
+UPSTREAM_PROBES = {  # linear RGB as seen without one kind of cones (Machado et al., 2009, severity 1)
     "all cones": np.eye(3),
     "protanopia": np.array([[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]]),
     "deuteranopia": np.array([[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]]),
@@ -130,11 +130,11 @@ def lab(colour: str, seen: np.ndarray) -> np.ndarray:
     return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
 
 
-@pytest.mark.parametrize("cones", SEEN)
+@pytest.mark.parametrize("cones", UPSTREAM_PROBES)
 def test_published_stages_tell_methods_apart(cones):
     methods = published("sl_mlp", "stagewise")["method"].unique()
     for a, b in itertools.combinations([style.look(name) for name in methods], 2):
-        distance = np.linalg.norm(lab(a.colour, SEEN[cones]) - lab(b.colour, SEEN[cones]))
+        distance = np.linalg.norm(lab(a.colour, UPSTREAM_PROBES[cones]) - lab(b.colour, UPSTREAM_PROBES[cones]))
         assert distance > 20 and a.marker != b.marker, (a.label, b.label, distance)
 
 

@@ -9,8 +9,9 @@ import sys
 import pytest
 from test_launch import write_notebook
 
-from studylib import gallery, launch, paths, reproduce, unchanged
+from studylib import paths
 from studylib.errors import InputError
+from studylib.publishing import gallery, launch, reproduce, up_to_date
 
 SCALE = 'scale: str = "quick"  # size of the study'
 
@@ -22,7 +23,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDYLIB_DATA", str(tmp_path / "packed"))
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(paths, "PUBLISHED_FIGURES", tmp_path / "published")
-    monkeypatch.setattr(unchanged, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(up_to_date, "PACKAGE", tmp_path / "package")
     for folder in ("notebooks", "package", "packed", "published"):
         (tmp_path / folder).mkdir()
     (tmp_path / "package" / "model.py").write_text("width = 1")
@@ -272,7 +273,7 @@ def test_published_is_what_the_notebooks_that_succeeded_made_and_nothing_else(ho
         older.parent.mkdir(parents=True)
         older.touch()
     assert reproduce.reproduce("smoke", publish=True) == 1
-    published = unchanged.listing(paths.PUBLISHED_FIGURES / "smoke")
+    published = up_to_date.listing(paths.PUBLISHED_FIGURES / "smoke")
     assert sorted(published) == ["00_one/phi.json", "00_one/phi.png", "01_two/older.png"]
     assert "![phi, 00_one at smoke](smoke/00_one/phi.png)" in (paths.PUBLISHED_FIGURES / "README.md").read_text()
     assert f"published to {paths.PUBLISHED_FIGURES}: 3 files differ from before" in capsys.readouterr().out
@@ -280,7 +281,7 @@ def test_published_is_what_the_notebooks_that_succeeded_made_and_nothing_else(ho
     assert again(codes, publish=True) == ["01_two"]
     differing = {"01_two/phi.json", "01_two/phi.png", "01_two/older.png"}
     assert f": {len(differing)} files differ from before" in capsys.readouterr().out
-    now = unchanged.listing(paths.PUBLISHED_FIGURES / "smoke")
+    now = up_to_date.listing(paths.PUBLISHED_FIGURES / "smoke")
     assert {name: now.get(name) for name in published if name not in differing} == {
         name: changed for name, changed in published.items() if name not in differing
     }

@@ -16,19 +16,20 @@ import numpy
 import pytest
 import torch
 
-from studylib import evaluate, features, grids, paths, pool, study
+from studylib import grids, paths, pool, study
 from studylib.config import resolve, scale
 from studylib.data import load
 from studylib.errors import InputError, RunError
-from studylib.evaluate import Evaluation
+from studylib.evaluation import evaluate, features
+from studylib.evaluation.evaluate import Evaluation
+from studylib.evaluation.probe import PROTOCOLS
 from studylib.external import External
 from studylib.measures import class_centres, discriminative_ratio, mixtureness, redundancy
 from studylib.methods import METHODS
-from studylib.probe import PROTOCOLS
 from studylib.study import Job
 from studylib.training import Run, train
 from studylib.training.export import export_encoder
-from studylib.transfer import Knn, LinearPath, knn_accuracy, linear_probe
+from studylib.transfer import Knn, LinearProbe, knn_accuracy, linear_probe
 
 UNSEEN = "glyphs_georgian/few"
 
@@ -123,7 +124,7 @@ def test_rows_are_what_the_measures_and_probes_give(runs):
         assert (split, "mixtureness", "k=10") not in table  # only seven other centres
     parts = (*seen.part("stage3", "train"), *seen.part("stage3", "test"))
     assert table["test", "knn_top1", Knn().describe()] == knn_accuracy(*parts, 4, Knn()).top1
-    assert table["test", "linear_top1", LinearPath().describe()] == linear_probe(*parts, 4, LinearPath()).top1
+    assert table["test", "linear_top1", LinearProbe().describe()] == linear_probe(*parts, 4, LinearProbe()).top1
 
 
 def test_mixtureness_is_not_computed_of_a_set_with_itself(runs):
@@ -133,9 +134,9 @@ def test_mixtureness_is_not_computed_of_a_set_with_itself(runs):
 
 
 def test_an_evaluation_is_known_by_all_that_it_holds(runs):
-    one = Evaluation(dataset="digits", layers=("stage2", "stage5"), epoch=3, protocols=(Knn(k=7), LinearPath(values=3)))
+    one = Evaluation(dataset="digits", layers=("stage2", "stage5"), epoch=3, protocols=(Knn(k=7), LinearProbe(values=3)))
     assert pickle.loads(pickle.dumps(one)) == one
-    other = dataclasses.replace(one, protocols=(Knn(k=7), LinearPath(values=4)))
+    other = dataclasses.replace(one, protocols=(Knn(k=7), LinearProbe(values=4)))
     kept = evaluate.cached(runs["sl"], one)
     assert len(set(kept)) == 2 * 3  # layers times measures and protocols
     assert evaluate.cached(runs["sl"], dataclasses.replace(one)) == kept
@@ -163,7 +164,7 @@ def test_results_on_other_images_of_the_same_name_are_not_found(runs, tmp_path, 
 
 
 def test_what_was_computed_before_a_kill_is_not_computed_again(runs, monkeypatch):
-    evaluation = Evaluation(dataset=UNSEEN, measures="none", protocols=(Knn(k=3), LinearPath(values=2)))
+    evaluation = Evaluation(dataset=UNSEEN, measures="none", protocols=(Knn(k=3), LinearProbe(values=2)))
 
     class Killed(BaseException):
         pass
@@ -172,7 +173,7 @@ def test_what_was_computed_before_a_kill_is_not_computed_again(runs, monkeypatch
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setitem(PROTOCOLS, "path", (LinearPath, killed))
+        patch.setitem(PROTOCOLS, "linear", (LinearProbe, killed))
         with pytest.raises(Killed):
             evaluate.evaluate(runs["sl"], evaluation)
     monkeypatch.setitem(PROTOCOLS, "knn", (Knn, killed))

@@ -17,9 +17,9 @@ from studylib.errors import InputError
 from studylib.transfer import (
     Broad12,
     Episodes,
-    LinearPath,
+    LinearProbe,
     PerClass,
-    RidgePath,
+    RidgeProbe,
     TrexLarge,
     TrexSmall8,
     broad12_probe,
@@ -42,8 +42,8 @@ PROBES = {
     "trex_small8": (trex_small8_probe, TrexSmall8(trials=5, max_iterations=500, C_high=100.0)),
     "trex_large": (trex_large_probe, TrexLarge(trials=4, epochs=6)),
     "broad12": (broad12_probe, Broad12(batches=(32, 8), search_epochs=6, epochs=8)),
-    "ridge": (ridge_probe, RidgePath()),
-    "per_class": (per_class_accuracy, PerClass(images=(1, 4), draws=2, linear=LinearPath(values=6, normalise="l2"))),
+    "ridge": (ridge_probe, RidgeProbe()),
+    "per_class": (per_class_accuracy, PerClass(images=(1, 4), draws=2, linear=LinearProbe(values=6, normalise="l2"))),
 }
 
 
@@ -96,7 +96,7 @@ def test_the_seed_changes_the_split(probe):
     if isinstance(protocol, PerClass):
         other = dataclasses.replace(protocol, linear=dataclasses.replace(protocol.linear, split_seed=5))
     else:
-        seed = "split_seed" if isinstance(protocol, RidgePath) else "seed"
+        seed = "split_seed" if isinstance(protocol, RidgeProbe) else "seed"
         other = dataclasses.replace(protocol, **{seed: 5})
     assert function(*problem(), other) != function(*problem(), protocol)
 
@@ -202,9 +202,9 @@ def test_bad_input_is_named(probe, change, message):
         (Broad12, {"search_epochs": 0}, "broad12.search_epochs=0"),
         (Broad12, {"epochs": 0}, "broad12.epochs=0"),
         (Broad12, {"held_out": 1.0}, r"broad12.held_out=1\.0"),
-        (RidgePath, {"low": 0.0}, r"ridge.low=0\.0"),
-        (RidgePath, {"values": 0}, "ridge.values=0"),
-        (RidgePath, {"held_out": 1.5}, r"ridge.held_out=1\.5"),
+        (RidgeProbe, {"low": 0.0}, r"ridge.low=0\.0"),
+        (RidgeProbe, {"values": 0}, "ridge.values=0"),
+        (RidgeProbe, {"held_out": 1.5}, r"ridge.held_out=1\.5"),
         (Episodes, {"ways": 1}, "episodes.ways=1"),
         (Episodes, {"shots": 0}, "episodes.shots=0"),
         (Episodes, {"queries": 0}, "episodes.queries=0"),
@@ -235,7 +235,7 @@ def test_protocols_say_what_they_are():
         "1/2 and 3/4); lr 0.01|0.001, batch 128|32, weight decay 0|0.0001|1e-05 tried for 20 epochs, scored on 30% held-out "
         "training images (stratified, seed 0), then 50 epochs on all"
     )
-    assert RidgePath().describe() == (
+    assert RidgeProbe().describe() == (
         "ridge: regression of centred one-hot targets, 28 penalties in 1e-06…1000 of the mean eigenvalue chosen on 20% of the "
         "training images (stratified, seed 0), refitted on all"
     )
@@ -248,7 +248,7 @@ def test_protocols_say_what_they_are():
 
 
 def test_protocols_are_frozen_and_named():
-    for kind in (TrexSmall8, TrexLarge, Broad12, RidgePath, Episodes, PerClass):
+    for kind in (TrexSmall8, TrexLarge, Broad12, RidgeProbe, Episodes, PerClass):
         assert kind() == kind() and hash(kind()) == hash(kind())
         with pytest.raises(TypeError):
             kind(1)
@@ -334,7 +334,7 @@ def test_trex_small8_says_what_does_not_converge_and_passes_other_warnings_on(mo
 def test_trex_small8_agrees_with_our_path():
     features, labels = draw(900, 16, 6, 2.0)
     data = features[:600], labels[:600], features[600:], labels[600:], 6
-    theirs, ours = trex_small8_probe(*data, TrexSmall8(C_high=10.0, trials=15)), linear_probe(*data, LinearPath())
+    theirs, ours = trex_small8_probe(*data, TrexSmall8(C_high=10.0, trials=15)), linear_probe(*data, LinearProbe())
     assert theirs.top1 == pytest.approx(ours.top1, abs=2.5)  # of 300 images; the chosen C differ
     assert max(s for _, s in theirs.validation) == pytest.approx(max(s for *_, s in ours.validation), abs=2.5)
 
@@ -463,7 +463,7 @@ def test_scale_and_offset_of_features_hardly_matter_to_broad12():
 @pytest.mark.parametrize(("rows", "width"), [(120, 8), (20, 50)])
 def test_ridge_is_scikit_learns_at_every_penalty(rows, width):
     features, labels = draw(rows, width, 4, 2.0)
-    grid, fitted = RidgePath(low=1e-4).grid(), fit_ridge(features, labels, 4)
+    grid, fitted = RidgeProbe(low=1e-4).grid(), fit_ridge(features, labels, 4)
     targets = torch.nn.functional.one_hot(labels, 4).double()
     centred = features.double() - features.double().mean(0)
     assert fitted.unit == pytest.approx(float(centred.square().sum()) / width)
@@ -482,7 +482,7 @@ def test_ridge_chunks_change_nothing_but_rounding(monkeypatch):
     whole = fit_ridge(features, labels, 3)
     monkeypatch.setattr("studylib.transfer.ridge.CHUNK", 7)
     torch.testing.assert_close(fit_ridge(features, labels, 3).solve(0.1), whole.solve(0.1))
-    queries, grid = draw(50, 6, 3, 1.0, seed=1)[0], RidgePath().grid()
+    queries, grid = draw(50, 6, 3, 1.0, seed=1)[0], RidgeProbe().grid()
     assert torch.equal(
         fit_ridge(features, labels, 3).predict(queries, grid), torch.cat([whole.predict(q, grid) for q in queries.split(1)], 1)
     )
@@ -490,23 +490,23 @@ def test_ridge_chunks_change_nothing_but_rounding(monkeypatch):
 
 def test_ridge_chooses_on_held_out_images_the_larger_of_equals():
     train, train_labels, _, _, classes = problem()
-    protocol = RidgePath(split_seed=2)
+    protocol = RidgeProbe(split_seed=2)
     found = ridge_probe(*problem(), protocol)
     fit, held_out = stratified_split(train_labels, 0.2, 2)
     predicted = fit_ridge(train[fit], train_labels[fit], classes).predict(train[held_out], protocol.grid())
     scores = (100 * (predicted == train_labels[held_out]).double().mean(1)).tolist()
     assert [score for _, score in found.validation] == pytest.approx(scores)
     assert found.penalty == max(p for p, score in found.validation if score == max(scores))
-    separate = ridge_probe(*problem(noise=0.01), RidgePath(low=1e-3, high=1e-1, values=3))
+    separate = ridge_probe(*problem(noise=0.01), RidgeProbe(low=1e-3, high=1e-1, values=3))
     assert (separate.penalty, separate.at_grid_edge, separate.top1) == (pytest.approx(0.1), True, 100)
 
 
 def test_ridge_does_not_mind_scale_nor_constant_features():
     train, train_labels, test, test_labels, classes = problem()
-    scaled = ridge_probe(1024 * train, train_labels, 1024 * test, test_labels, classes, RidgePath())
-    assert scaled == ridge_probe(*problem(), RidgePath())
+    scaled = ridge_probe(1024 * train, train_labels, 1024 * test, test_labels, classes, RidgeProbe())
+    assert scaled == ridge_probe(*problem(), RidgeProbe())
     constant = ridge_probe(
-        torch.full((9, 3), 0.1), torch.tensor([0] * 6 + [1] * 3), torch.full((2, 3), 0.1), torch.tensor([0, 1]), 2, RidgePath()
+        torch.full((9, 3), 0.1), torch.tensor([0] * 6 + [1] * 3), torch.full((2, 3), 0.1), torch.tensor([0, 1]), 2, RidgeProbe()
     )
     assert constant.top1 == 50  # the larger class
 
@@ -592,7 +592,7 @@ def test_intervals_by_hand():
 def test_more_images_help_and_all_images_are_the_whole_probe():
     features, labels = draw(900, 12, 5, 1.5)
     data = features[:600], labels[:600], features[600:], labels[600:], 5
-    protocol = PerClass(images=(1, 8, 1000), draws=3, linear=LinearPath(values=8, normalise="l2", search_tolerance=5e-7))
+    protocol = PerClass(images=(1, 8, 1000), draws=3, linear=LinearProbe(values=8, normalise="l2", search_tolerance=5e-7))
     one, eight, everything = per_class_accuracy(*data, protocol)
     assert one.top1 < eight.top1 < everything.top1
     assert (one.images, eight.images, everything.images) == (1, 8, 1000)
@@ -622,7 +622,7 @@ def test_the_fit_has_as_many_images_as_are_said(monkeypatch):
 
     monkeypatch.setattr("studylib.transfer.per_class.choose_C", choosing)
     monkeypatch.setattr("studylib.transfer.per_class.fit_path", fitting)
-    protocol = PerClass(images=(1, 2, 4, 16), draws=2, linear=LinearPath(values=3, normalise="none", C_high=1.0))
+    protocol = PerClass(images=(1, 2, 4, 16), draws=2, linear=LinearProbe(values=3, normalise="none", C_high=1.0))
     results = per_class_accuracy(features, labels, features, labels, 4, protocol)
     assert [result.short for result in results] == [0, 1, 3, 3]
     assert len(seen) == 2 * 4 * 2

@@ -135,9 +135,7 @@ def real_speed(config: RunConfig, images: ImageSet, device: torch.device) -> flo
         return Run(config).timing()[-1]["images_per_s"]
 
 
-def bare_speed(
-    config: RunConfig, images: ImageSet, device: torch.device, steps: int, ready: Callable[[], Any] = int
-) -> float:
+def bare_speed(config: RunConfig, images: ImageSet, device: torch.device, steps: int, ready: Callable[[], Any] = int) -> float:
     """images/s of the loop's step, captured where the loop would, given the same resident batch again and again.
 
     ``ready`` is called before the clock starts.

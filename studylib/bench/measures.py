@@ -12,8 +12,8 @@ from torch import Tensor
 
 from studylib import measures
 from studylib.bench.process import Memory, alone
-from studylib.features import Features
-from studylib.measure import all_measures
+from studylib.evaluation.features import Features
+from studylib.evaluation.measure import all_measures
 
 IMAGES, DIMENSIONS, CLASSES, MODES = 50_000, 512, 100, 4
 MAPPED_IMAGES, MAPPED_DIMENSIONS, MAPPED_CLASSES = 128_000, 2048, 1000

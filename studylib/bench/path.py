@@ -14,7 +14,7 @@ from studylib.data import ImageSet, load
 from studylib.data.augment import to_float
 from studylib.models.encoder import Encoder
 from studylib.suites import missing, suite
-from studylib.transfer import LinearPath, TrexSmall8, linear_probe, trex_small8_probe
+from studylib.transfer import LinearProbe, TrexSmall8, linear_probe, trex_small8_probe
 
 ENCODER = EncoderSettings(arch="resnet10", width=64, stem="conv3s2")
 SIZE = 32
@@ -40,18 +40,18 @@ def path_speedup() -> dict[str, Any]:
     for number, name in enumerate(names):
         sets = features(encoder, load(name))
         if number == 0:  # libraries load and choose kernels
-            linear_probe(*sets, LinearPath())
+            linear_probe(*sets, LinearProbe())
             trex_small8_probe(*sets, TrexSmall8(trials=2, C_low=1e-3, C_high=1e-2))
-        found, before = timed(linear_probe, sets, LinearPath())
+        found, before = timed(linear_probe, sets, LinearProbe())
         with threadpool_limits(1):
             trials, theirs = timed(trex_small8_probe, sets, TrexSmall8())
-        after = timed(linear_probe, sets, LinearPath())[1]  # in case the machine is busier at one time
+        after = timed(linear_probe, sets, LinearProbe())[1]  # in case the machine is busier at one time
         for side, result, spent in (("path", found, (before + after) / 2), ("trials", trials, theirs)):
             seconds[side].append(spent)
             accuracies[side].append(result.top1)
             failed[side] += not result.converged
         with one_thread():
-            alone += timed(linear_probe, sets, LinearPath())[1]
+            alone += timed(linear_probe, sets, LinearProbe())[1]
     ratios = [b / a for a, b in zip(seconds["path"], seconds["trials"], strict=True)]
     details = "; ".join(
         f"{side} {sum(seconds[side]):.1f} s, mean accuracy {fmean(accuracies[side]):.2f} %, {failed[side]} sets not converged"

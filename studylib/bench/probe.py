@@ -7,7 +7,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
-from studylib.transfer import LinearPath, Path, fit_path
+from studylib.transfer import LinearProbe, Path, fit_path
 
 IMAGES, HELD_OUT, DIMENSIONS, CLASSES = 10_000, 2_000, 512, 100
 EQUAL = 1e-4  # relative difference of objectives that counts as none
@@ -25,7 +25,7 @@ def probe_speedup() -> dict[str, Any]:
     """
     values, labels = features(IMAGES + HELD_OUT, DIMENSIONS, CLASSES)
     (x, unseen), (y, truth) = values.split([IMAGES, HELD_OUT]), labels.split([IMAGES, HELD_OUT])
-    grid = LinearPath().grid()
+    grid = LinearProbe().grid()
     fit_path(x[:2000], y[:2000], grid[:2], CLASSES)  # libraries load and choose kernels
     path, before = timed_path(x, y, grid)
     theirs, gaps, late, right = 0.0, [], 0, []

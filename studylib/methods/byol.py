@@ -38,4 +38,4 @@ class Byol(Method):
 
     def after_step(self, batch: Batch) -> None:
         """The average follows."""
-        self.average.follow(self, self.average.momentum(batch.progress))
+        self.average.update(self, self.average.momentum(batch.progress))

@@ -49,5 +49,5 @@ class Dino(Method):
         """The centre, the average and its prototypes follow."""
         self.centre.lerp_(distributed.mean(self.new.mean(0)), 1 - self.config.dino.centre_momentum)
         momentum = self.average.momentum(batch.progress)
-        self.average.follow(self, momentum)
+        self.average.update(self, momentum)
         approach([(self.average_prototypes, self.prototypes)], 1 - momentum)

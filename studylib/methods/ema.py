@@ -35,7 +35,7 @@ class Average(nn.Module):
         m = self.settings.momentum
         return 1 - (1 - m) * (1 + (math.pi * progress).cos()) / 2 if self.settings.ramp else torch.full_like(progress, m)
 
-    def follow(self, trained: Method, momentum: Tensor) -> None:
+    def update(self, trained: Method, momentum: Tensor) -> None:
         """One step towards the trained network, by its share 1 - ``momentum`` ()."""
         pairs = [(self.encoder, trained.encoder), (self.projector, trained.projector)]
         pairs = [(own, new) for own, new in pairs if own is not None]

@@ -72,7 +72,7 @@ class Look(Method):
         momentum = self.average.momentum(batch.progress)
         if self.config.look.start == "ramp":
             momentum = momentum * self.started(batch.progress)
-        self.average.follow(self, momentum)
+        self.average.update(self, momentum)
         self.bank.push(self.average.project(batch.views[:1]), batch.labels, batch.ids)
 
 

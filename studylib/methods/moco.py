@@ -42,4 +42,4 @@ class MoCo(Method):
     def after_step(self, batch: Batch) -> None:
         """The keys of this step enter the queue, and the average follows."""
         self.bank.push(self.new, batch.labels, batch.ids)
-        self.average.follow(self, self.average.momentum(batch.progress))
+        self.average.update(self, self.average.momentum(batch.progress))

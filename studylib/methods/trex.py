@@ -56,5 +56,5 @@ class TRex(Method):
     def before_step(self, batch: Batch) -> None:
         """The average follows, and its outputs on the first global crop enter the bank."""
         if self.bank is not None:
-            self.average.follow(self, self.average.momentum(batch.progress))
+            self.average.update(self, self.average.momentum(batch.progress))
             self.bank.push(self.average.project(batch.views[:1]), batch.labels, batch.ids)

@@ -149,7 +149,8 @@ def fit_classifier(
 
 
 class Trainable(nn.Module):
-    """Images (B, 3, H, W), uint8 or float in [0, 1], -> features (B, d): resized to ``size`` as in `studylib.features`."""
+    """Images (B, 3, H, W), uint8 or float in [0, 1], -> features (B, d): resized as in
+    `studylib.evaluation.features` to ``size``."""
 
     def __init__(self, normalise: Normalise, encoder: Encoder, size: int):
         super().__init__()

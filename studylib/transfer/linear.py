@@ -28,7 +28,7 @@ from torch.nn import functional
 from studylib.data.splits import stratified_split
 from studylib.errors import InputError
 from studylib.transfer.accuracy import mean_per_class, top1
-from studylib.transfer.protocols import GAIN, MAX_ITERATIONS, TOLERANCE, LinearPath
+from studylib.transfer.protocols import GAIN, MAX_ITERATIONS, TOLERANCE, LinearProbe
 
 MEMORY = 10  # pairs of L-BFGS, as scikit-learn's (SciPy's default)
 SHORTEST_STEP = 1e-9  # ours: a line search that comes to this has met rounding
@@ -73,7 +73,7 @@ class LinearResult:
 
 
 def linear_probe(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int, protocol: LinearPath
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int, protocol: LinearProbe
 ) -> LinearResult:
     """Test accuracy of a linear classifier whose C is chosen on a held-out part of the training images.
 
@@ -116,7 +116,7 @@ def linear_probe(
 
 
 def choose_C(
-    features: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor, num_classes: int, protocol: LinearPath
+    features: Tensor, labels: Tensor, held_out: Tensor, held_out_labels: Tensor, num_classes: int, protocol: LinearProbe
 ) -> tuple[int, bool]:
     """Which C of the protocol's grid `linear_probe` would choose from fits to ``features`` (n, d), by the likelihood of
     ``held_out`` (m, d) (where that says nothing, by accuracy), and whether the fits converged. All held-out classes are among
@@ -300,7 +300,7 @@ class _Fit:
 
 
 def _search(
-    problem: _Problem, held_out: Tensor, targets: Tensor, protocol: LinearPath
+    problem: _Problem, held_out: Tensor, targets: Tensor, protocol: LinearProbe
 ) -> tuple[int, list[_Fit], list[tuple[float, float]]]:
     """Number of the best C, and of each C that was tried the fit and the cross entropy and top-1 in % of ``held_out``.
 

@@ -12,7 +12,7 @@ from studylib.transfer.accuracy import interval, mean_per_class, top1
 from studylib.transfer.few_shot import class_rows
 from studylib.transfer.inputs import check_sets
 from studylib.transfer.linear import choose_C, fit_path, normalised
-from studylib.transfer.protocols import LinearPath
+from studylib.transfer.protocols import LinearProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class PerClass:
 
     images: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128)
     draws: int = 5
-    linear: LinearPath = field(default_factory=lambda: LinearPath(normalise="l2"))
+    linear: LinearProbe = field(default_factory=lambda: LinearProbe(normalise="l2"))
     """the probe; the d-th draw has the seed ``linear.split_seed + d`` for split and images"""
 
     def __post_init__(self) -> None:

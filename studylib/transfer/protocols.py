@@ -62,7 +62,7 @@ class KnnGrid:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LinearPath:
+class LinearProbe:
     """Multinomial logistic regression over a grid of C, chosen on held-out training images, then fitted on all.
 
     The range of C and the share of held-out images are t-ReX's (code:transfer/logreg), which tries 30 random C.

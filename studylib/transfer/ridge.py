@@ -16,7 +16,7 @@ CHUNK = 4096  # ours: rows taken to float64 at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class RidgePath:
+class RidgeProbe:
     """Ridge regression of centred one-hot targets, the penalty chosen on held-out training images, then fitted on all.
 
     All values are ours. Penalties are shares of the mean eigenvalue of the features' covariance, so that the grid does
@@ -122,7 +122,7 @@ def fit_ridge(features: Tensor, labels: Tensor, num_classes: int) -> Ridge:
 
 
 def ridge_probe(
-    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int, protocol: RidgePath
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int, protocol: RidgeProbe
 ) -> RidgeResult:
     """Test accuracy of ridge regression whose penalty is chosen on a held-out part of the training images.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from studylib import measures
 from studylib.data import ImageSet
-from studylib.features import Features
+from studylib.evaluation.features import Features
 from studylib.measures.modes import LARGEST
 
 # The papers leave open whether distances are squared and features normalised (papers.md 2.3): all are computed.

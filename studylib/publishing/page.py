@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from studylib import files, gallery, paths
+from studylib import files, paths
 from studylib.errors import RESUME_EXIT
+from studylib.publishing import gallery
 from studylib.report.tables import NUMBER
 
 CLAIMS = "07_claims"  # the notebook that judges; it reads what the others made

@@ -12,8 +12,8 @@ from torch import Tensor
 from studylib import device as devices
 from studylib import transfer
 from studylib.errors import InputError, choose
+from studylib.evaluation.features import Features
 from studylib.external import External
-from studylib.features import Features
 from studylib.training import Run
 
 
@@ -74,11 +74,11 @@ def _of_output(run: Callable[[Subject, Any], Any]) -> Callable[[Subject, Any], A
 PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
     "knn": (transfer.Knn, _frozen(transfer.knn_accuracy)),
     "knn_grid": (transfer.KnnGrid, _frozen(transfer.knn_grid_accuracy)),
-    "path": (transfer.LinearPath, _frozen(transfer.linear_probe)),
+    "linear": (transfer.LinearProbe, _frozen(transfer.linear_probe)),
     "trex_small8": (transfer.TrexSmall8, _frozen(transfer.trex_small8_probe)),
     "trex_large": (transfer.TrexLarge, _frozen(transfer.trex_large_probe)),
     "broad12": (transfer.Broad12, _frozen(transfer.broad12_probe)),
-    "ridge": (transfer.RidgePath, _frozen(transfer.ridge_probe)),
+    "ridge": (transfer.RidgeProbe, _frozen(transfer.ridge_probe)),
     "episodes": (transfer.Episodes, lambda subject, protocol: transfer.episode_accuracy(*subject.whole, protocol)),
     "per_class": (transfer.PerClass, _frozen(transfer.per_class_accuracy)),
     "fine_tune": (transfer.FineTune, _trained(transfer.fine_tune_accuracy)),
@@ -91,7 +91,19 @@ PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
 }
 """name -> (class of its settings, the function that carries it out)"""
 
-PREFIX = {"path": "linear"}  # measures are named after their protocol, but the house's linear probe is just "linear"
+RENAMED = {"path": "linear"}
+"""former name of a protocol -> its name"""
+
+
+def known(name: str) -> str:
+    """``name`` of a protocol.
+
+    Raises:
+        InputError: there is no such protocol, or it has another name now.
+    """
+    if name in RENAMED:
+        raise InputError("protocol", name, f"is now called {RENAMED[name]}")
+    return choose("protocol", name, PROTOCOLS)
 
 
 def default(name: str, dataset: str) -> Any:
@@ -100,7 +112,7 @@ def default(name: str, dataset: str) -> Any:
     Raises:
         InputError: there is no such protocol.
     """
-    kind, _ = PROTOCOLS[choose("protocol", name, PROTOCOLS)]
+    kind, _ = PROTOCOLS[known(name)]
     return transfer.COCO_1X if (name, dataset) == ("detection", "coco") else kind()
 
 
@@ -119,7 +131,7 @@ def name_of(protocol: Any) -> str:
 def prefix_of(protocol: Any) -> str:
     """What the measures of a protocol begin with: its name, and whether it leaves frozen what it could train."""
     name = name_of(protocol)
-    return PREFIX.get(name, name) + ("_frozen" if getattr(protocol, "what", "encoder") != "encoder" else "")
+    return name + ("_frozen" if getattr(protocol, "what", "encoder") != "encoder" else "")
 
 
 def probe(subject: Subject, protocol: Any) -> Iterator[dict[str, Any]]:

@@ -12,9 +12,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from studylib import files, gallery, launch, page, paths
+from studylib import files, paths
 from studylib.errors import InputError, choose
-from studylib.unchanged import digest, listing, made, unchanged
+from studylib.publishing import gallery, launch, page
+from studylib.publishing.up_to_date import digest, listing, made, unchanged
 
 
 def reproduce(

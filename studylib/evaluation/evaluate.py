@@ -11,12 +11,12 @@ from studylib import device as devices
 from studylib import files, paths, precision
 from studylib.data import DETECTION, find, load
 from studylib.errors import InputError, choose
+from studylib.evaluation.features import PROTOCOL, extract
+from studylib.evaluation.measure import MEASURES
+from studylib.evaluation.probe import Subject, name_of, probe
 from studylib.external import External
-from studylib.features import PROTOCOL, extract
-from studylib.measure import MEASURES
-from studylib.probe import Subject, name_of, probe
 from studylib.training import Run
-from studylib.transfer import Knn, LinearPath
+from studylib.transfer import Knn, LinearProbe
 
 VERSION = 4  # raised when a measure or a protocol changes, so that old values are not taken for new ones
 
@@ -32,9 +32,9 @@ class Evaluation:
     """epochs of pre-training, by default all"""
     measures: str = "papers"
     """papers: φ, R and, against the pre-training set, Π; all: the whole suite; spectrum, modes, prototypes: what is in neither;
-    none (`studylib.measure`)"""
-    protocols: tuple[Any, ...] = (Knn(), LinearPath())
-    """transfer protocols (`studylib.probe.PROTOCOLS`)"""
+    none (`studylib.evaluation.measure`)"""
+    protocols: tuple[Any, ...] = (Knn(), LinearProbe())
+    """transfer protocols (`studylib.evaluation.probe.PROTOCOLS`)"""
 
     def __post_init__(self) -> None:
         choose("measures", self.measures, MEASURES)
