@@ -3,26 +3,18 @@
 import dataclasses
 import hashlib
 import json
-import types
 import typing
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from typing import Any
 
-import yaml
-
-from studylib import precision, values
+from studylib import precision
 from studylib.data.augment import Augmentation
-from studylib.errors import InputError, choose
+from studylib.errors import choose, require
+from studylib.method_table import METHODS
+from studylib.scale import scale
+from studylib.values import build
 
 SCHEMA = 2  # raised when the meaning of a setting changes, so that old runs are not taken for new ones
-
-
-def require(field: str, value: object, ok: bool, fix: str) -> None:
-    """Raise an `InputError` for ``field`` unless ``ok``."""
-    if not ok:
-        raise InputError(field, value, fix)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,22 +286,20 @@ class RunConfig:
             require("projector", "none", self.projector.exists, "sl_mlp needs one; use method=sl for none")
         fix = "the blocks would be empty, and there is no last layer"
         require("projector.hidden_layers", self.projector.hidden_layers, not self.projector.empty, fix)
-        used = METHODS[self.method]
-        for name in sorted({name for names in METHODS.values() for name in names} - set(used)):
-            given = changed(self).get(name)
-            require(name, given, given is None, f"{self.method} does not use it; its own settings are {', '.join(used)}")
-        crops = self.multi_crop.global_crops
-        if self.method in ("supcon", "simclr"):
-            require("multi_crop.global_crops", crops, crops >= 2, f"{self.method} compares views: at least 2")
-        if self.method in ("moco_v1", "moco_v2", "byol", "dino"):
-            require("multi_crop.global_crops", crops, crops == 2, f"{self.method} compares two views: must be 2")
-        if self.method in ("moco_v1", "moco_v2", "byol"):
-            local = self.multi_crop.local_crops
-            require("multi_crop.local_crops", local, local == 0, f"{self.method} uses none: must be 0")
-        if "bank" in used:
+        row = METHODS[self.method]
+        given = changed(self)
+        for name in sorted({name for other in METHODS.values() for name in other.groups} - set(row.groups)):
+            fix = f"{self.method} does not use it; its own settings are {', '.join(row.groups)}"
+            require(name, given.get(name), name not in given, fix)
+        crops, (least, most) = self.multi_crop.global_crops, row.views
+        wanted = "two views: must be 2" if least == most else f"views: at least {least}"
+        require("multi_crop.global_crops", crops, least <= crops <= most, f"{self.method} compares {wanted}")
+        local = self.multi_crop.local_crops
+        require("multi_crop.local_crops", local, row.local_crops or local == 0, f"{self.method} uses none: must be 0")
+        if "bank" in row.groups:
             length, batch = self.bank.length, self.optimisation.batch
             require("bank.length", length, length >= batch, f"must hold at least one batch of {batch}")
-        if "look" in used:
+        if "look" in row.groups:
             require("look.k", self.look.k, self.look.k <= self.bank.length, f"is more than bank.length={self.bank.length}")
             waits = self.look.start != "filled" or self.bank.start == "empty"
             require("look.start", self.look.start, waits, f"waits for nothing with bank.start={self.bank.start}")
@@ -328,23 +318,6 @@ class RunConfig:
     def name(self) -> str:
         """Name of the run's folder."""
         return f"{self.method}-{self.id}"
-
-
-METHODS = {
-    "sl": ("cross_entropy", "multi_crop"),
-    "sl_mlp": ("cross_entropy", "multi_crop"),
-    "look": ("look", "bank", "ema", "temperature", "multi_crop"),
-    "trex": ("bank", "ema", "temperature", "multi_crop"),
-    "trex_star": ("bank", "ema", "temperature", "multi_crop"),
-    "trex_plain": ("trex_plain", "temperature", "multi_crop"),
-    "supcon": ("temperature", "multi_crop"),
-    "simclr": ("temperature", "multi_crop"),
-    "moco_v1": ("bank", "ema", "temperature", "multi_crop"),
-    "moco_v2": ("bank", "ema", "temperature", "multi_crop"),
-    "byol": ("byol", "ema", "multi_crop"),
-    "dino": ("dino", "ema", "temperature", "multi_crop"),
-}
-"""the methods, and which settings each uses beside those of every run; others are refused, not ignored"""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -370,43 +343,6 @@ def from_dict(settings: dict[str, Any]) -> RunConfig:
     return build(RunConfig, settings)
 
 
-def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:
-    """An instance of the dataclass ``kind`` from nested ``settings``.
-
-    Raises:
-        InputError: a name is unknown (the nearest valid one is given) or a value has the wrong type or range.
-    """
-    hints = typing.get_type_hints(kind)
-    given = {}
-    for name, value in settings.items():
-        choose(f"setting of {prefix.rstrip('.') or 'a run'}", name, hints)
-        if dataclasses.is_dataclass(hints[name]):
-            require(prefix + name, value, isinstance(value, dict), "is a group of settings")
-            given[name] = build(hints[name], value, f"{prefix}{name}.")
-        else:
-            given[name] = coerce(prefix + name, value, hints[name])
-    return kind(**given)
-
-
-def coerce(field: str, value: Any, kind: Any) -> Any:
-    """``value`` as ``kind`` (str, bool, int, float or a tuple of two of these), from Python, YAML or the command line.
-
-    Raises:
-        InputError: it cannot be read as that type.
-    """
-    if not isinstance(kind, types.GenericAlias):
-        return values.read(field, value, kind)
-    parts = yaml.safe_load(value.replace("(", "[").replace(")", "]")) if isinstance(value, str) else value
-    kinds = typing.get_args(kind)
-    require(
-        field,
-        value,
-        isinstance(parts, list | tuple) and len(parts) == len(kinds),
-        f"must be a list of {len(kinds)}, such as [0.25, 1.0]",
-    )
-    return tuple(values.read(field, part, kind) for part, kind in zip(parts, kinds, strict=True))
-
-
 def field_names(kind: type = RunConfig, prefix: str = "") -> dict[str, Any]:
     """Dotted names of all settings with their types."""
     names = {}
@@ -415,33 +351,32 @@ def field_names(kind: type = RunConfig, prefix: str = "") -> dict[str, Any]:
     return names
 
 
-@cache
-def scales() -> dict[str, dict[str, Any]]:
-    """The scales by name, each as its YAML file says."""
-    files = sorted((resources.files("studylib") / "scales").iterdir(), key=lambda file: file.name)
-    return {file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text()) for file in files if file.name.endswith(".yaml")}
-
-
-def scale(name: str) -> dict[str, Any]:
-    """The scale ``name``: seeds, suite, settings for all methods and for each."""
-    return scales()[choose("scale", name, scales())]
-
-
 def resolve(scale_name: str, method: str, seed: int = 0, overrides: dict[str, Any] | None = None) -> RunConfig:
     """The run of ``method`` with ``seed`` at a scale, with dotted ``overrides`` such as ``{"projector.width": 512}``.
+
+    Later ones win: defaults, the scale's settings of all runs, the method's own (`method_table`), the scale's of the method,
+    ``overrides``.
 
     Raises:
         InputError: unknown scale, method or setting, wrong type, value out of range.
     """
     content = scale(scale_name)
-    choose("method", method, METHODS)
+    row = METHODS[choose("method", method, METHODS)]
+    file = f"scales/{scale_name}.yaml"
+    sources = {
+        f"{file}: common": content.common,
+        f"method_table: {method}": row.settings,
+        f"{file}: {method}": content.methods.get(method, {}),
+        "parameter": overrides or {},
+    }
     settings: dict[str, Any] = {}
     names = field_names()
-    for dotted, value in [*content["common"].items(), *content["methods"].get(method, {}).items(), *(overrides or {}).items()]:
-        full = [name for name in names if name.endswith(f".{dotted}")]
-        require("parameter", dotted, dotted in names or not full, f"write {' or '.join(full)}")
-        choose("parameter", dotted, names)
-        require("parameter", dotted, dotted not in ("method", "seed"), f"use --{dotted}")
-        group, _, name = dotted.rpartition(".")
-        (settings.setdefault(group, {}) if group else settings)[name] = value
+    for source, given in sources.items():
+        for dotted, value in given.items():
+            full = [name for name in names if name.endswith(f".{dotted}")]
+            require(source, dotted, dotted in names or not full, f"write {' or '.join(full)}")
+            choose(source, dotted, names)
+            require(source, dotted, dotted not in ("method", "seed"), f"use --{dotted}")
+            group, _, name = dotted.rpartition(".")
+            (settings.setdefault(group, {}) if group else settings)[name] = value
     return from_dict(settings | {"method": method, "seed": seed})

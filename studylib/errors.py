@@ -30,3 +30,9 @@ def choose(field: str, value: object, valid: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(value), valid, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
     raise InputError(field, value, f"unknown; {hint}valid: {', '.join(valid)}")
+
+
+def require(field: str, value: object, ok: object, fix: str) -> None:
+    """Raise an `InputError` of ``field``, ``value`` and ``fix`` unless ``ok``."""
+    if not ok:
+        raise InputError(field, value, fix)

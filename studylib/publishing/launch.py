@@ -17,12 +17,12 @@ import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from studylib import files, paths, values
 from studylib.errors import RESUME_EXIT, InputError, RunError, choose
+from studylib.scale import scales
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 HOW = "each line of the parameters cell must read `name: type = value  # help` with type str, int, float or bool"
@@ -128,8 +128,7 @@ def check_scale(name: str) -> str:
     Raises:
         InputError: there is none.
     """
-    found = (resources.files("studylib") / "scales").iterdir()
-    return choose("scale", name, sorted(file.name.removesuffix(".yaml") for file in found if file.name.endswith(".yaml")))
+    return choose("scale", name, scales())
 
 
 def execute(notebook: Path, parameters: dict[str, Any] | None = None, output: Path | None = None) -> int:

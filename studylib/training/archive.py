@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from studylib import files, paths
-from studylib.config import METHODS, SCHEMA, RunConfig
+from studylib.config import SCHEMA, RunConfig
 from studylib.errors import InputError
+from studylib.method_table import METHODS
 from studylib.methods.bank import Bank
 from studylib.training import checkpoint
 from studylib.training.monitor import snapshot_epochs
@@ -149,7 +150,7 @@ def contents(run: Run, epochs: list[int], half: bool, resume: bool) -> Iterator[
     yield "config.json", (run.folder / "config.json").read_bytes()
     left_out = {
         "snapshots": [epoch for epoch in promised(run) if epoch not in epochs],
-        "memory": "all but its class vectors" if "bank" in METHODS[run.config.method] else None,
+        "memory": "all but its class vectors" if "bank" in METHODS[run.config.method].groups else None,
         "checkpoint": not run.done and not resume,
     }
     rounded = f"snapshots: tensors of {LARGE} values or more to float16" if half else None
