@@ -92,8 +92,7 @@ def assignments(pairs: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise InputError("-p", pair, "write name=value")
+        require("-p", pair, equals and name.strip(), "write name=value")
         if name.strip() in found:
             raise InputError("-p", pair, f"{name.strip()} is given twice")
         found[name.strip()] = value.strip()
