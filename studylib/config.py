@@ -1,4 +1,4 @@
-"""What a pre-training run is: frozen settings that refuse what they do not know, and the run id they hash to."""
+"""The settings of a pre-training run, checked on construction, and the run id that is their hash."""
 
 import dataclasses
 import hashlib
@@ -19,7 +19,7 @@ SCHEMA = 2  # raised when the meaning of a setting changes, so that old runs are
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """ResNet of basic or bottleneck blocks; see `studylib.models.encoder`."""
+    """A ResNet of basic or bottleneck blocks (`studylib.models.encoder`)."""
 
     arch: str = "resnet10"
     """resnet10, resnet18, resnet34, resnet50 or resnet101"""
@@ -36,15 +36,15 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Projector:
-    """L hidden blocks of linear, batch norm and activation, then a linear layer; every part can be left out."""
+    """L hidden blocks of linear layer, batch norm and activation, then a linear layer; each part can be left out."""
 
     hidden_layers: int = 0
-    """number of hidden blocks L; with ``out`` 0 as well there is no projector. At 0 the settings of blocks (width, linear,
-    batch_norm, activation, bias) mean nothing"""
+    """number of hidden blocks L; if ``out`` is 0, too, there is no projector. At 0 the settings of blocks (width, linear,
+    batch_norm, activation, bias) have no effect"""
     width: int = 2048
     """width of the hidden linear layers"""
     out: int = 0
-    """width of the last linear layer; 0 leaves it out"""
+    """width of the last linear layer; 0: no such layer"""
     linear: bool = True
     """whether the hidden blocks have a linear layer"""
     batch_norm: bool = True
@@ -68,7 +68,7 @@ class Projector:
 
     @property
     def empty(self) -> bool:
-        """Whether it has hidden blocks, but nothing in them and nothing after them."""
+        """Whether it has hidden blocks without any layer, and no last layer."""
         return self.exists and not (self.linear or self.batch_norm or self.activation != "none" or self.out)
 
 
@@ -103,10 +103,10 @@ class Optimisation:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiCrop:
-    """How many crops of an image a method sees; local ones are smaller and see less (t-ReX, papers.md 3.2)."""
+    """The number of crops of an image; local ones are smaller and cover less of it (t-ReX, papers.md 3.2)."""
 
     global_crops: int = 1
-    """crops drawn as ``augmentation`` says"""
+    """crops that are drawn by ``augmentation``"""
     local_crops: int = 0
     local_size: int = 0
     """side of the local crops in pixels"""
@@ -118,9 +118,9 @@ class MultiCrop:
     def __post_init__(self) -> None:
         require("multi_crop.global_crops", self.global_crops, self.global_crops >= 1, "must be at least 1")
         require("multi_crop.local_crops", self.local_crops, self.local_crops >= 0, "must be 0 or more")
-        named = self.local_size >= 1 if self.local_crops else self.local_size == 0
+        fits = self.local_size >= 1 if self.local_crops else self.local_size == 0
         fix = "must be positive with local crops, and 0 without"
-        require("multi_crop.local_size", self.local_size, named, fix)
+        require("multi_crop.local_size", self.local_size, fits, fix)
         low, high = self.local_scale
         require(
             "multi_crop.local_scale", self.local_scale, 0 < low <= high <= 1, "must be two shares in (0, 1], the smaller first"
@@ -140,7 +140,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True, kw_only=True)
 class Ema:
-    """The second network, an exponential moving average of encoder and projector: ours <- m ours + (1 - m) trained."""
+    """The second network, an exponential moving average of encoder and projector: average <- m average + (1 - m) trained."""
 
     momentum: float = 0.999
     """m"""
@@ -161,9 +161,9 @@ class Bank:
 
     length: int = 8192
     start: str = "empty"
-    """empty: what was not written does not count; random: full of random keys and labels (the official t-ReX)"""
+    """empty: slots that were not written are ignored; random: filled with random keys and labels (the official t-ReX)"""
     tail: str = "wrap"
-    """wrap: a batch that does not fit before the end goes on at the beginning; drop: its rest is lost (the official t-ReX)"""
+    """wrap: a batch that does not fit before the end continues at the beginning; drop: its rest is lost (the official t-ReX)"""
 
     def __post_init__(self) -> None:
         require("bank.length", self.length, self.length >= 2, "must be at least 2")
@@ -173,15 +173,15 @@ class Bank:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Settings of ``look``; the paper's values are unknown (papers.md 1.2), all of these are ours."""
+    """Settings of ``look``; all values are ours, as the paper's are unknown (papers.md 1.2)."""
 
     k: int = 200
-    """neighbours that decide; the length of the bank makes it soft-neighbour NCA"""
+    """number of neighbours in the loss; with the length of the bank it is soft-neighbour NCA"""
     no_positive: str = "skip"
-    """anchors without a neighbour of their class: skip (as SNCA's code) or nearest, which adds the nearest of the class"""
+    """anchors without a neighbour of their class: skip (as in SNCA's code), or nearest: add the nearest key of the class"""
     start: str = "falling"
-    """how training gets off a random network. falling: k falls linearly from the bank's length; warmup: cross entropy
-    first; ramp: the momentum rises linearly from 0; filled: no gradient until the bank is full; fixed: nothing"""
+    """how training starts from random weights. falling: k falls linearly from the bank's length; warmup: cross entropy
+    first; ramp: the momentum rises linearly from 0; filled: no gradient until the bank is full; fixed: no change of the loss"""
     start_share: float = 0.4
     """share of the training steps that falling, warmup and ramp take"""
 
@@ -196,11 +196,11 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class TRexPlain:
-    """t-ReX without OCM: class weights that are learned."""
+    """Settings of ``trex_plain``, t-ReX without OCM: class weights are learned."""
 
     weight_std: float = 0.02
-    """standard deviation from which the learned class weights start (code:trex.py). Ours, where it is larger: only their
-    direction counts, and the shorter they are, the further a step turns them"""
+    """standard deviation of the initial class weights (code:trex.py). A larger value is ours: only the direction of a weight
+    vector matters, and a step turns a short vector further than a long one"""
 
     def __post_init__(self) -> None:
         require("trex_plain.weight_std", self.weight_std, self.weight_std > 0, "must be positive")
@@ -208,7 +208,7 @@ class TRexPlain:
 
 @dataclass(frozen=True, kw_only=True)
 class Byol:
-    """BYOL's own settings."""
+    """Settings of ``byol``."""
 
     width: int = 4096
     """width of the predictor's hidden layer (BYOL's for ResNet-50)"""
@@ -219,10 +219,10 @@ class Byol:
 
 @dataclass(frozen=True, kw_only=True)
 class Dino:
-    """Settings of ``dino``; the student's temperature is ``temperature``."""
+    """Settings of ``dino``; ``temperature`` is the student's."""
 
     prototypes: int = 4096
-    """outputs of the head, over which the two networks' softmaxes are compared"""
+    """number of outputs of the head; the loss compares the two networks' softmaxes over them"""
     teacher_temperature: float = 0.04
     centre_momentum: float = 0.9
 
@@ -234,16 +234,16 @@ class Dino:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitor:
-    """What is looked at while training; nothing is chosen by it."""
+    """What is measured during training; no choice depends on it."""
 
     every: int = 1
     """epochs between upstream kNN accuracies; 0 for never"""
     gallery: int = 5000
-    """training images among which neighbours are looked for"""
+    """number of training images in which neighbours are searched"""
     queries: int = 2000
-    """test images classified"""
+    """number of test images that are classified"""
     snapshots: str = "final"
-    """final; ends: random weights, too; log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
+    """final; ends: also the random weights; log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
 
     def __post_init__(self) -> None:
         choose("monitor.snapshots", self.snapshots, ("final", "ends", "log"))
@@ -254,12 +254,12 @@ class Monitor:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a pre-training run's weights and metrics."""
+    """Everything that determines the weights and metrics of a pre-training run."""
 
     method: str
     seed: int
     data: str
-    """data set and optionally a part of its classes, ``cifar100/natural``"""
+    """name of a data set, optionally with a part of its classes, such as ``cifar100/natural``"""
     encoder: Encoder = field(default_factory=Encoder)
     projector: Projector = field(default_factory=Projector)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -308,8 +308,8 @@ class RunConfig:
     def id(self) -> str:
         """Ten hexadecimal digits that name the run.
 
-        Settings at their default do not enter, so that a setting added later leaves old runs valid; ``training.record``
-        compares the whole stored configuration, so that a changed default is refused instead of mistaken.
+        Settings at their default are not part of the hash, so that a new setting leaves the ids of old runs as they are;
+        ``training.record`` compares the whole stored configuration, so that a changed default is refused.
         """
         content = json.dumps([SCHEMA, changed(self)], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:10]
@@ -339,7 +339,7 @@ def changed(config: Any) -> dict[str, Any]:
 
 
 def from_dict(settings: dict[str, Any]) -> RunConfig:
-    """The configuration that ``to_dict`` or ``changed`` described."""
+    """The configuration whose ``to_dict`` or ``changed`` gave ``settings``."""
     return build(RunConfig, settings)
 
 

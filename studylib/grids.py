@@ -1,4 +1,4 @@
-"""The named grids of the study: which runs a notebook needs and what is evaluated of them."""
+"""The named grids of the study: the runs of each, and their evaluations."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -36,16 +36,16 @@ from studylib.transfer import (
 )
 
 UPSTREAM_PROBES = (Knn(), LinearProbe(C_low=1e-4, C_high=1e2, values=7))
-"""the probes on all pre-training images; ours: above this C it does not converge in minutes, and was never the best"""
+"""the probes on all pre-training images; the largest C is ours: beyond it no fit converged in minutes, and none was the best"""
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
 
 Rows = dict[str, tuple[str, dict[str, Any]]]
-"""variant -> (method, its settings beside those of the scale)"""
+"""variant -> (method, settings that override the scale's)"""
 
 
 def plain(methods: Iterable[str]) -> Rows:
-    """A row for each method as the scale has it."""
+    """A row for each method with the scale's settings."""
     return {method: (method, {}) for method in methods}
 
 
