@@ -12,7 +12,7 @@ class InputError(ValueError):
     exit_code = 2
 
     def __init__(self, field: str, value: object, fix: str):
-        """``field``: name of the input; ``value``: what was given; ``fix``: what is wrong with it, and what to write instead."""
+        """``field``: name of the input; ``value``: what was given; ``fix``: what is wrong with it and what to write instead."""
         super().__init__(f"{field}={value!r}: {fix}" if value is not None else f"{field}: {fix}")
 
 
