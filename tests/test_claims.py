@@ -61,18 +61,16 @@ def table(rows) -> pd.DataFrame:
 def everything(name="quick", seeds=2) -> dict[str, pd.DataFrame]:
     """Results of every grid, with every measure that a test reads, at two layers and two moments."""
     content, random = scale(name), np.random.default_rng(0)
-    sets = dict.fromkeys([content["upstream"], *content["unseen"], *content["domains"], *content["modes"]["hidden"]])
+    sets = dict.fromkeys([content.upstream, *content.unseen, *content.domains, *content.modes.hidden])
     found = {}
     for grid, make in grids.GRIDS.items():
         rows = []
         for job in make(name, seeds):
             v, s, epochs = job.variant, job.config.seed, job.config.optimisation.epochs
-            cost = row(v, s, content["upstream"], "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
+            cost = row(v, s, content.upstream, "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
             rows.append(cost | {"epoch": epochs})
             for measure, protocols in MEASURES.items():
-                names = (
-                    [content["upstream"]] if measure == "modes_nmi" else [content["detection"]] if "_ap" in measure else sets
-                )
+                names = [content.upstream] if measure == "modes_nmi" else [content.detection] if "_ap" in measure else sets
                 rows += [
                     row(v, s, d, measure, random.uniform(20, 80), protocol, layer=layer, epoch=epoch)
                     for d in names
@@ -136,7 +134,7 @@ def test_the_discussion_is_of_contradictions_alone():
         "- **S2**, an MLP projector raises supervised transfer to diverse domains. `quick`: linear top-1 on "
     )
     assert "; kNN top-1 on other domains, %: " in first and "R, pre-training classes" not in second
-    epochs = 4 * scale("quick")["common"]["optimisation.epochs"]
+    epochs = 4 * scale("quick").common["optimisation.epochs"]
     assert first.endswith(f"`studylib grid comparison --scale quick --seeds 3 -p optimisation.epochs={epochs}`.")
     assert "*Why that may be:* few epochs; how much dimensions repeat" in second
     assert len(claims.discussion(pd.concat([found, found.assign(scale="small")])).splitlines()) == 4
@@ -148,7 +146,7 @@ def test_every_variant_that_a_claim_compares_is_a_row_of_its_grid(name):
     for paper in claims.PAPERS:
         for entry in papers.load(paper)["claims"].values():
             for test in entry["tests"]:
-                if test["grid"] == "modes" and not content["modes"]["hidden"]:
+                if test["grid"] == "modes" and not content.modes.hidden:
                     continue  # this scale hides no labels
                 rows = {job.variant for job in grids.GRIDS[test["grid"]](name, 1)}
                 for column in claims.names_in(claims.compared(test, content)):
@@ -367,7 +365,7 @@ def test_which_tests_are_parts_is_in_the_data():
 def test_a_rival_that_has_learned_little_decides_nothing():
     whole = everything()["methods"]
     for share, counts in ((0.55, True), (0.45, False)):
-        knn = (whole.measure == "knn_top1") & (whole.dataset == scale("quick")["upstream"])
+        knn = (whole.measure == "knn_top1") & (whole.dataset == scale("quick").upstream)
         knn &= (whole.layer == "stage5") & (whole.epoch == whole.epoch.max())  # other layers, sets and epochs do not count
         frame = whole.assign(value=whole.value.where(~knn, whole.method.map({"dino": 80 * share}).fillna(80.0)))
         frame.loc[(frame.method == "trex") & (frame.measure == "linear_top1"), "value"] = 79.0

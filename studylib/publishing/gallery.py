@@ -2,12 +2,12 @@
 
 import json
 import re
-from importlib import resources
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from studylib import files, paths
+from studylib.scale import scale, scales
 
 INTRODUCTION = """# Published figures and tables
 
@@ -98,14 +98,9 @@ def read_json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def about(scale: str) -> str:
+def about(name: str) -> str:
     """The line that says what a scale is; empty for one that is no more."""
-    file = resources.files("studylib") / "scales" / f"{scale}.yaml"
-    if not file.is_file():
-        return ""
-    import yaml
-
-    return yaml.safe_load(file.read_text(encoding="utf-8")).get("about", "")
+    return scale(name).about if name in scales() else ""
 
 
 def read_table(file: Path) -> tuple[str, list[str], list[list[str]]]:

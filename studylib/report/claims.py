@@ -40,11 +40,12 @@ from typing import Any
 import pandas as pd
 
 from studylib import files, papers
-from studylib.config import scale
+from studylib.config import resolve, scale
 from studylib.errors import InputError
+from studylib.method_table import USING_LABELS
 from studylib.report import style, tables
-from studylib.report.learning import SUPERVISED
 from studylib.report.statistics import interval, judged, log_odds, rank_correlation, refuse_mixture, select, together
+from studylib.scale import Scale
 
 PAPERS = {"look": "LOOK", "sl_mlp": "SL-MLP", "trex": "t-ReX"}
 
@@ -70,7 +71,7 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
         for claim, entry in papers.load(paper)["claims"].items():
             about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
             about |= {"published": entry["published"], "source": entry.get("source", "")}
-            about |= {"scale": scale_name, "about": content["about"], "note": "", "command": ""}
+            about |= {"scale": scale_name, "about": content.about, "note": "", "command": ""}
             several = any(test.get("part") for test in entry["tests"])
             for number, test in enumerate(entry["tests"], 1):
                 if test["grid"] in results:
@@ -81,7 +82,7 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
                     row |= {"over": "variants" if "correlate" in test else "seeds", "verdict": judged(*found, test["claimed"])}
                     if row["verdict"] == "not run":
                         row["command"] = grid_command(test, scale_name)
-                    elif note := too_poor(test.get("rival", ""), results[test["grid"]], content["upstream"]):
+                    elif note := too_poor(test.get("rival", ""), results[test["grid"]], content.upstream):
                         row |= {"verdict": "inconclusive", "note": note}
                     rows.append(row)
             if not entry["tests"]:
@@ -105,7 +106,7 @@ def too_poor(rival: str, frame: pd.DataFrame, upstream: str) -> str:
 def grid_command(test: Mapping[str, Any], scale_name: str) -> str:
     """What runs the grid of a test that has no results: with seeds, where the scale does not plan all that it compares."""
     content, grid = scale(scale_name), test["grid"]
-    plan = content["seeds"].get("methods" if grid == "features" else grid, 0)
+    plan = content.seeds.get("methods" if grid == "features" else grid, 0)
     named = names_in(compared(test, content))
     planned = all(any(f"{name} ".startswith(f"{row} ") for row in plan) for name in named) if isinstance(plan, dict) else plan
     return f"studylib grid {grid} --scale {scale_name}" + ("" if planned else " --seeds 3")
@@ -125,7 +126,7 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(moment=[moments.get(key, "end") for key in keys])
 
 
-def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Mapping[str, Any]) -> tuple[float, float, float, int]:
+def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> tuple[float, float, float, int]:
     """(value, low, high, n) of a test on a `prepared` table."""
     columns = test.get("columns", ["variant"])
     over = test.get("over", ["dataset"])
@@ -138,20 +139,19 @@ def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Mapping[str, 
     return mean, mean - half, mean + half, n
 
 
-def compared(test: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def compared(test: Mapping[str, Any], content: Scale) -> str:
     """The arithmetic of a test with the scale's names in it."""
-    few = max(2, content["methods"]["look"]["look.k"] // 8)  # as `grids.look_neighbours` has it
-    return test.get("compare", "").format(few=few, **content)
+    few = max(2, resolve(content.name, "look").look.k // 8)  # as `grids.look_neighbours` has it
+    return test.get("compare", "").format(few=few, backbone=content.backbone)
 
 
-def picked(frame: pd.DataFrame, query: str, content: Mapping[str, Any]) -> pd.DataFrame:
+def picked(frame: pd.DataFrame, query: str, content: Scale) -> pd.DataFrame:
     """The rows that ``query`` picks, of held-out images at the encoder's output and the end of training if it names no other.
 
     What a run cost, which has no layer, is of the training images.
     """
-    names = {name: content[name] for name in ("upstream", "unseen", "domains", "stagewise")}
-    names |= {"transfer": [*content["unseen"], *content["domains"]], "hidden": content["modes"]["hidden"]}
-    names["supervised"] = list(SUPERVISED)
+    names = {name: getattr(content, name) for name in ("upstream", "unseen", "domains", "stagewise", "transfer")}
+    names |= {"hidden": content.modes.hidden, "supervised": USING_LABELS}
     wanted = [f"({query})", "(split != 'train' or layer == '')"]
     wanted += [] if "layer" in query else ["layer in ('stage5', '')"]
     wanted += [] if "moment" in query else ["moment == 'end'"]
@@ -324,7 +324,7 @@ def discussion(found: pd.DataFrame) -> str:
     for (name, claim), rows in select(found, verdict="contradicted").groupby(["scale", "claim"], sort=False):
         told = "; ".join(f"{row['tested_by']}: {value(row)} (claimed {row['claimed']})" for row in rows.to_dict("records"))
         entry, settings = evidence(claim), scale(name)
-        command = entry["tell"].format(scale=name, longer=4 * settings["common"]["optimisation.epochs"])
+        command = entry["tell"].format(scale=name, longer=4 * settings.common["optimisation.epochs"])
         lines.append(
             f"- **{claim}**, {entry['statement']}. `{name}`: {told}. *Why that may be:* {entry['why']}. "
             f"*What would tell:* `{command}`."

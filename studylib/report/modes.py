@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 from studylib.measures.modes import STARTS
 from studylib.report import style
 
@@ -46,8 +46,7 @@ def mode_images(
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or len(images) != len(labels):
         raise InputError("images", f"{images.shape} {images.dtype}", f"must be (N, 3, H, W) uint8 with N={len(labels)} labels")
     for method, x in features.items():
-        if len(x) != len(labels):
-            raise InputError("features", f"{method}: {len(x)} rows", f"need one for each of {len(labels)} images")
+        require("features", f"{method}: {len(x)} rows", len(x) == len(labels), f"need one for each of {len(labels)} images")
     marks = None if hidden is None else np.asarray(hidden)
     if marks is not None and (len(marks) != len(labels) or marks.max() >= len(hidden_classes)):
         raise InputError("hidden", len(marks), "needs one label per image, each with a name")
