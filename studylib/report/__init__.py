@@ -9,7 +9,18 @@ A figure function takes the table and returns (figure, plotted data); `save` wri
 from studylib.report.both_sides import both_sides
 from studylib.report.comparison import comparison
 from studylib.report.components import components
-from studylib.report.correlation import correlations, predictions, predictors, rho, scatter, sign, trajectory, turns
+from studylib.report.correlation import (
+    by_labels,
+    correlations,
+    predictions,
+    predictors,
+    rho,
+    scatter,
+    sign,
+    strongest,
+    trajectory,
+    turns,
+)
 from studylib.report.embedding import embedding
 from studylib.report.figures import save
 from studylib.report.frontier import frontier
@@ -18,14 +29,18 @@ from studylib.report.lineage import lineage
 from studylib.report.modes import mode_images
 from studylib.report.over_layers import over_layers
 from studylib.report.over_training import over_training
-from studylib.report.projectors import depth, with_and_without
+from studylib.report.overview import by_passes, equal_compute, overview
+from studylib.report.projectors import depth, projector_effect, with_and_without
 from studylib.report.protocols import (
     PER_CLASS,
     by_protocol,
+    carried_out,
+    changed_share,
     changes,
     conclusions,
     protocol_label,
     protocol_measures,
+    protocol_seconds,
     protocols,
     reading,
     rivals,
@@ -46,7 +61,7 @@ from studylib.report.statistics import (
     verdict,
 )
 from studylib.report.tables import summary, write_table
-from studylib.report.training import training_curves
+from studylib.report.training import training_cost, training_curves, training_reading, training_time
 from studylib.report.transfer import transfer
 from studylib.report.variants import variants
 from studylib.report.verdicts import verdicts
@@ -55,7 +70,11 @@ __all__ = [
     "PER_CLASS",
     "at_end",
     "both_sides",
+    "by_labels",
+    "by_passes",
     "by_protocol",
+    "carried_out",
+    "changed_share",
     "changes",
     "comparison",
     "components",
@@ -63,6 +82,7 @@ __all__ = [
     "correlations",
     "depth",
     "embedding",
+    "equal_compute",
     "frontier",
     "interval",
     "learning",
@@ -73,11 +93,14 @@ __all__ = [
     "over_layers",
     "over_seeds",
     "over_training",
+    "overview",
     "paired_difference",
     "predictions",
     "predictors",
+    "projector_effect",
     "protocol_label",
     "protocol_measures",
+    "protocol_seconds",
     "protocols",
     "random_start",
     "reading",
@@ -91,8 +114,12 @@ __all__ = [
     "sign",
     "spectrum",
     "stagewise",
+    "strongest",
     "summary",
+    "training_cost",
     "training_curves",
+    "training_reading",
+    "training_time",
     "trajectory",
     "transfer",
     "trex_score",

@@ -26,6 +26,13 @@ def protocol_measures(frame: pd.DataFrame, endings: tuple[str, ...] = ACCURACY) 
     return [name for name in names if name.endswith(endings) or f"{endings[0]}_" in name]
 
 
+def carried_out(frame: pd.DataFrame) -> list[str]:
+    """A line for each protocol of ``frame``: what it does, and the data sets that it was carried out on."""
+    rows = statistics.select(frame, measure=protocol_measures(frame)).groupby("measure", sort=False)
+    lines = [f"{part['protocol'].iloc[0]}: on {', '.join(part['dataset'].unique())}" for _, part in rows]
+    return list(dict.fromkeys(lines))
+
+
 def trex_score(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` and, as measure ``trex_top1``, each set's accuracy by t-ReX's protocol for it, for large or for small sets.
 
@@ -128,6 +135,18 @@ def changes(found: pd.DataFrame, *, reference: str = "linear_top1") -> pd.DataFr
         for row in found[found["changed"] & (found["measure"] != reference)].to_dict("records")
     ]
     return pd.DataFrame(body)
+
+
+def changed_share(found: pd.DataFrame, *, reference: str = "linear_top1") -> str:
+    """``2 of 20``: how many of the comparisons of `conclusions` that have a change at all the protocol changes."""
+    compared = found[(found["measure"] != reference) & found["change_mean"].notna()]
+    return f"{int((found['changed'] & (found['measure'] != reference)).sum())} of {len(compared)}"
+
+
+def protocol_seconds(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with a row for each part of a protocol that is timed: seconds on this machine, mean over encoders and sets."""
+    clock = frame[frame["measure"].str.endswith("_seconds")]
+    return clock.groupby("measure", sort=False)["value"].mean().rename("seconds").round(2).reset_index()
 
 
 def rivals(frame: pd.DataFrame) -> pd.DataFrame:
