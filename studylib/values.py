@@ -36,8 +36,8 @@ def read(field: str, value: Any, kind: type) -> Any:
     raise InputError(field, value, f"must be {NAMES[kind]}")
 
 
-def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """``name=value`` pairs as a mapping of text; the types come later, from what is declared.
+def assignments(pairs: Sequence[str], field: str = "-p") -> dict[str, str]:
+    """``name=value`` pairs as a mapping of text; the types come later, from what is declared. ``field`` names their place.
 
     Raises:
         InputError: no ``=``, or the same name twice.
@@ -46,8 +46,8 @@ def assignments(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name.strip():
-            raise InputError("-p", pair, "write name=value")
+            raise InputError(field, pair, "write name=value")
         if name.strip() in found:
-            raise InputError("-p", pair, f"{name.strip()} is given twice")
+            raise InputError(field, pair, f"{name.strip()} is given twice")
         found[name.strip()] = value.strip()
     return found

@@ -6,7 +6,7 @@ A figure function takes the table and returns (figure, plotted data); `save` wri
     report.save(figure, "transfer", data, folder=folder, lineage=report.lineage(results["run"], notebook, parameters))
 """
 
-from studylib.report.both_sides import both_sides
+from studylib.report.both_sides import both_sides, mean_accuracy
 from studylib.report.comparison import comparison
 from studylib.report.components import components
 from studylib.report.correlation import (
@@ -21,12 +21,12 @@ from studylib.report.correlation import (
     trajectory,
     turns,
 )
-from studylib.report.embedding import embedding
+from studylib.report.embedding import class_embedding, embedding
 from studylib.report.figures import save
 from studylib.report.frontier import frontier
 from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
-from studylib.report.modes import mode_images
+from studylib.report.modes import class_modes, mode_images
 from studylib.report.over_layers import over_layers
 from studylib.report.over_training import over_training
 from studylib.report.overview import by_passes, equal_compute, overview
@@ -46,7 +46,7 @@ from studylib.report.protocols import (
     rivals,
     trex_score,
 )
-from studylib.report.samples import samples
+from studylib.report.samples import samples, training_samples
 from studylib.report.settings import settings
 from studylib.report.spectrum import spectrum
 from studylib.report.stagewise import stagewise
@@ -62,7 +62,7 @@ from studylib.report.statistics import (
 )
 from studylib.report.tables import summary, write_table
 from studylib.report.training import training_cost, training_curves, training_reading, training_time
-from studylib.report.transfer import transfer
+from studylib.report.transfer import transfer, transfer_groups
 from studylib.report.variants import variants
 from studylib.report.verdicts import verdicts
 
@@ -76,6 +76,8 @@ __all__ = [
     "carried_out",
     "changed_share",
     "changes",
+    "class_embedding",
+    "class_modes",
     "comparison",
     "components",
     "conclusions",
@@ -88,6 +90,7 @@ __all__ = [
     "learning",
     "lineage",
     "log_odds",
+    "mean_accuracy",
     "mode_images",
     "over_datasets",
     "over_layers",
@@ -119,9 +122,11 @@ __all__ = [
     "training_cost",
     "training_curves",
     "training_reading",
+    "training_samples",
     "training_time",
     "trajectory",
     "transfer",
+    "transfer_groups",
     "trex_score",
     "turns",
     "variants",

@@ -7,11 +7,24 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from studylib.data import ImageSet
 from studylib.errors import InputError, choose
 from studylib.measures.modes import STARTS
 from studylib.report import style
 
 GAP = 2  # pixels between images
+
+
+def class_modes(images: ImageSet, *, features: Mapping[str, np.ndarray], classes: int = 2) -> tuple[Figure, pd.DataFrame]:
+    """`mode_images` of the held-out images of the first ``classes`` classes of a data set, with its first hidden label.
+
+    Args:
+        features: method -> (N, d), of all held-out images.
+    """
+    test = images.test
+    labels = next(iter(test.hidden.values()), None)
+    hidden = {"hidden": labels[0], "hidden_classes": labels[1]} if labels else {}
+    return mode_images(test.images, test.labels, test.classes, features, chosen=test.classes[:classes], **hidden)
 
 
 def mode_images(
