@@ -411,6 +411,13 @@ def sl_mlp_backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
     return jobs if "sl_mlp" in {job.config.method for job in jobs} else []
 
 
+def sl_mlp_moments(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `comparison` that are in `features` too, evaluated before the end of training alone: claim S9."""
+    measured = {job.config for job in features(scale_name, seeds, overrides)}
+    jobs = [job for job in comparison(scale_name, seeds, overrides) if job.config in measured]
+    return [replace(job, evaluations=tuple(one for one in job.evaluations if one.epoch is not None)) for job in jobs]
+
+
 def depth_features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `features` that are in `trex_depth`, under their names there."""
     depths = {job.config: job.variant for job in trex_depth(scale_name, seeds, overrides)}

@@ -13,6 +13,7 @@ Where the scale plans no runs of that grid, one sentence with the command that r
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -21,6 +22,7 @@ import pandas as pd
 from studylib import config, data, grids, papers, paths, report, study, values
 from studylib.errors import InputError, choose
 from studylib.evaluation import features
+from studylib.external import External
 from studylib.pool import Job, is_interactive
 from studylib.report import claims
 from studylib.training import Run
@@ -34,29 +36,32 @@ class Notebook:
     Args:
         name: of the notebook, the folder of its figures.
         scale: name of the scale.
-        seeds: of every row of every grid, from 0 up; 0 takes what the scale plans.
-        settings: more settings for every run, such as ``"optimisation.epochs=4 encoder.width=8"``; None for a notebook
+        seeds: of every row of every grid, from 0 up; 0 takes what the scale plans. None, as for ``settings``, for a notebook
             that has no such parameter.
+        settings: more settings for every run, such as ``"optimisation.epochs=4 encoder.width=8"``.
         parameters: other parameters of the notebook, for the lineage of its figures.
 
     Raises:
         InputError: an unknown scale or setting, or a value out of range.
     """
 
-    def __init__(self, name: str, *, scale: str, seeds: int = 0, settings: str | None = None, **parameters: Any):
+    def __init__(self, name: str, *, scale: str, seeds: int | None = None, settings: str | None = None, **parameters: Any):
         self._content = config.scale(scale)  # the only place that reads what a scale holds
-        if values.read("seeds", seeds, int) < 0:
+        if seeds is not None and values.read("seeds", seeds, int) < 0:
             raise InputError("seeds", seeds, "must be 0, which takes what the scale plans, or more")
         self.overrides = values.assignments((settings or "").split(), "settings")
         config.resolve(scale, "sl", 0, self.overrides)  # refuses an unknown setting
-        self.name, self.scale, self.seeds = name, scale, seeds
-        self.parameters = {"scale": scale, "seeds": seeds} | ({} if settings is None else {"settings": settings}) | parameters
+        self.name, self.scale, self.seeds = name, scale, seeds or 0
+        given = {"scale": scale, "seeds": seeds, "settings": settings}
+        self.parameters = {key: value for key, value in given.items() if value is not None} | parameters
         self.about = f"{scale}: {self._content['about']}"
         self.caption = f"{self.about}; {settings or 'no further settings'}"
         self.jobs: dict[str, list[Job]] = {}
         """grid -> its jobs, by `plan`"""
         self.tables: dict[str, pd.DataFrame] = {}
         """grid -> its results, by `run`"""
+        self.encoders: list[External] = []
+        """encoders in files that are evaluated beside the runs, by `add_encoders`"""
         self.lineage = report.lineage([], name, self.parameters)
         self._said: set[tuple[int, str]] = set()
 
@@ -116,7 +121,20 @@ class Notebook:
             InputError: an unknown grid, or a setting that does not fit.
         """
         chosen = {choose("grid", name, grids.GRIDS): grids.GRIDS[name] for name in names} | parts
-        self.jobs = {name: function(self.scale, self.seeds, self.overrides) for name, function in chosen.items()}
+        self._plan({name: function(self.scale, self.seeds, self.overrides) for name, function in chosen.items()})
+
+    def single(self, method: str, seed: int) -> Run:
+        """Plan one run of ``method`` that is not evaluated, as the scale has it; shows what `plan` shows.
+
+        Raises:
+            InputError: an unknown method, or a setting that does not fit it.
+        """
+        chosen = config.resolve(self.scale, method, seed, self.overrides)
+        self._plan({method: [Job(scale=self.scale, variant=method, config=chosen, evaluations=())]})
+        return Run(chosen)
+
+    def _plan(self, jobs: dict[str, list[Job]]) -> None:
+        self.jobs = jobs
         every = self.every
         shared, differing = report.settings((job.variant, job.config) for job in every)
         settings = {"shared": shared, "variants": differing.to_dict("records")}
@@ -127,6 +145,19 @@ class Notebook:
             print(grids.left_out(name, self.scale))
         print(grids.cost(every))
         show(differing)
+
+    def add_encoders(self, files: str, size: int) -> None:
+        """Evaluate ResNets that were trained elsewhere as the planned runs are at their end; their rows are in `all_results`.
+
+        Args:
+            files: their files, with blanks between them; nothing for none.
+            size: side of the images that they get, in pixels.
+
+        Raises:
+            InputError: a file cannot be read.
+        """
+        self.encoders = [External(Path(file).expanduser().absolute(), size=size) for file in files.split()]
+        self.lineage["runs"] = sorted({*self.lineage["runs"], *(source.name for source in self.encoders)})
 
     @property
     def every(self) -> list[Job]:
@@ -150,21 +181,56 @@ class Notebook:
         self.tables = {name: study.table(jobs) for name, jobs in self.jobs.items()}
         return SimpleNamespace(**self.tables)
 
-    def left_out(self, grid: str | Sequence[str]) -> bool:
+    def all_results(self) -> pd.DataFrame:
+        """One results table of all planned runs, each evaluation once, and of the encoders of `add_encoders`."""
+        ours, every = study.table(self.every), self.every
+        asked = dict.fromkeys(one for job in every for one in job.evaluations if one.epoch is None)
+        return pd.concat([ours, study.external(self.encoders, asked)], ignore_index=True) if self.encoders else ours
+
+    def computed(self, *names: str, compute: bool = False) -> dict[str, pd.DataFrame]:
+        """The results of grids as far as they are computed, beyond the scale's plan as well; in place of `plan` and `run`.
+
+        Args:
+            names: grids of `grids.GRIDS`.
+            compute: what is missing is computed first.
+        """
+        self.jobs = {choose("grid", name, grids.GRIDS): grids.trained(name, self.scale, self.seeds) for name in names}
+        if compute:
+            study.run(self.every)
+        done = [job for job in self.every if job.done]
+        self.lineage = report.lineage([job.config.name for job in done], self.name, self.parameters)
+        left = len(self.every) - len(done)
+        print(f"{self.about}; {len(self.every)} runs, {left} not computed, or not to the end")
+        self.tables = {name: study.table(jobs) for name, jobs in self.jobs.items()}
+        return self.tables
+
+    def left_out(self, grid: str | Sequence[str], variants: Sequence[str] = ()) -> bool:
         """Whether the scale plans no runs of ``grid``, or of all of several; if so, says it once in a cell.
+
+        Args:
+            variants: of the grid's rows those that are looked for; by default any.
 
         Raises:
             InputError: the notebook does not plan that grid.
         """
         names = [choose("grid", name, self.jobs) for name in ([grid] if isinstance(grid, str) else grid)]
-        if not names or any(self.jobs[name] for name in names):
+        if not names or any(not variants or job.variant in variants for name in names for job in self.jobs[name]):
             return False
         if (said := (cell(), names[0])) not in self._said:
             print(grids.left_out(names[0], self.scale))
         self._said |= {said} if said[0] else set()
         return True
 
-    def figure(self, name: str, rows: Any, draw: Callable[..., Any], *, grid: str | Sequence[str] = (), **options: Any) -> None:
+    def figure(
+        self,
+        name: str,
+        rows: Any,
+        draw: Callable[..., Any],
+        *,
+        grid: str | Sequence[str] = (),
+        needs: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
         """Draw a figure, save it with its lineage and show it.
 
         Args:
@@ -172,8 +238,9 @@ class Notebook:
             rows: what ``draw`` takes first, such as results.
             draw: gives (figure, plotted data), such as `report.transfer`; it gets ``options``.
             grid: where ``rows`` come from; where the scale leaves it out, that is said instead (`left_out`).
+            needs: variants of the grid; where the scale leaves out all of them, that is said instead.
         """
-        if not self.left_out(grid):
+        if not self.left_out(grid, needs):
             figure, shown = draw(rows, **options)
             report.save(figure, name, shown, **self.here)
 

@@ -21,7 +21,9 @@ PAPERS = ("sl", "sl_mlp", "look", "trex", "trex_star")
 
 def held_out(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of held-out images, each once, though two grids may ask for it; modes inside classes have a shorter protocol."""
-    rows = statistics.select(frame.drop_duplicates([name for name in frame if name != "value"]), split="test")
+    rows = statistics.select(
+        frame.drop_duplicates([name for name in frame if name != "value"], ignore_index=True), split="test"
+    )
     modes = "k-means in each class, as many clusters as it has of "
     return rows.assign(protocol=rows["protocol"].str.replace(modes, "inside classes: "))
 

@@ -16,7 +16,14 @@ from studylib.report.lineage import completed
 MISSING = "·"
 NUMBER = re.compile(r"(?:[+−-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?(?: ± [\d.]+)?(?: \[.*\])?|·)?(?: \(n = \d+\))?|nan")
 """A cell with a number or none, its interval and n"""
-HEADS = {"dataset": "Data set", "layer": "Layer", "measure": "Measure", "method": "Method", "variant": "Variant"}
+HEADS = {
+    "dataset": "Data set",
+    "grid": "Grid",
+    "layer": "Layer",
+    "measure": "Measure",
+    "method": "Method",
+    "variant": "Variant",
+}
 
 
 def number(value: float, half: float, n: int, measure: str = "", *, signed: bool = False) -> str:
