@@ -26,7 +26,7 @@ from studylib.report.figures import save
 from studylib.report.frontier import frontier
 from studylib.report.learning import learning, random_start
 from studylib.report.lineage import lineage
-from studylib.report.modes import class_modes, mode_images
+from studylib.report.modes import MODES, class_modes, mode_images, modes_inside
 from studylib.report.over_layers import over_layers
 from studylib.report.over_training import over_training
 from studylib.report.overview import by_passes, equal_compute, overview
@@ -44,8 +44,10 @@ from studylib.report.protocols import (
     protocols,
     reading,
     rivals,
+    rivals_reading,
     trex_score,
 )
+from studylib.report.prototypes import PROTOTYPES, class_vectors
 from studylib.report.samples import samples, training_samples
 from studylib.report.settings import settings
 from studylib.report.spectrum import spectrum
@@ -60,14 +62,17 @@ from studylib.report.statistics import (
     select,
     verdict,
 )
-from studylib.report.tables import summary, write_table
+from studylib.report.style import variant_label
+from studylib.report.tables import protocols_of, summary, write_table
 from studylib.report.training import training_cost, training_curves, training_reading, training_time
 from studylib.report.transfer import transfer, transfer_groups
 from studylib.report.variants import variants
 from studylib.report.verdicts import verdicts
 
 __all__ = [
+    "MODES",
     "PER_CLASS",
+    "PROTOTYPES",
     "at_end",
     "both_sides",
     "by_labels",
@@ -78,6 +83,7 @@ __all__ = [
     "changes",
     "class_embedding",
     "class_modes",
+    "class_vectors",
     "comparison",
     "components",
     "conclusions",
@@ -92,6 +98,7 @@ __all__ = [
     "log_odds",
     "mean_accuracy",
     "mode_images",
+    "modes_inside",
     "over_datasets",
     "over_layers",
     "over_seeds",
@@ -105,10 +112,12 @@ __all__ = [
     "protocol_measures",
     "protocol_seconds",
     "protocols",
+    "protocols_of",
     "random_start",
     "reading",
     "rho",
     "rivals",
+    "rivals_reading",
     "samples",
     "save",
     "scatter",
@@ -129,6 +138,7 @@ __all__ = [
     "transfer_groups",
     "trex_score",
     "turns",
+    "variant_label",
     "variants",
     "verdict",
     "verdicts",

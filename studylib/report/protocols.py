@@ -1,5 +1,7 @@
 """Which transfer protocol changes which conclusion: every method against SL by each protocol and by a reference probe."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -174,6 +176,16 @@ def rivals(frame: pd.DataFrame) -> pd.DataFrame:
                     | {"Memory (s)": clock[0], "Linear (s)": clock[1]}
                 )
     return pd.DataFrame(body)
+
+
+def rivals_reading(pairs: pd.DataFrame, methods: Iterable[str]) -> str:
+    """A line for each row of `rivals`'s table of ``methods`` (names for readers): difference in accuracy, and both times."""
+    rows = pairs[pairs["Method"].isin(list(methods))].to_dict("records") if len(pairs) else []
+    return "\n".join(
+        f"{row['Method']}, encoder {row['Encoder']}: memory − linear {row['Memory − linear']} %; "
+        f"{row['Memory (s)']} against {row['Linear (s)']} s"
+        for row in rows
+    )
 
 
 def reading(found: pd.DataFrame, *, baseline: str = "sl") -> str:

@@ -109,6 +109,11 @@ def _named(column: str, value: Any) -> str:
     return str(value)
 
 
+def protocols_of(frame: pd.DataFrame) -> str:
+    """``measure: protocol; ...``: how each measure of ``frame`` was taken, for a caption."""
+    return "; ".join(f"{row.measure}: {row.protocol}" for row in frame.drop_duplicates("measure").itertuples())
+
+
 def write_table(frame: pd.DataFrame, name: str, *, folder: Path, caption: str, lineage: Mapping[str, Any]) -> Path:
     """Path of the Markdown file; beside it lie the same cells as CSV and LaTeX, and the lineage as JSON; each atomic.
 
