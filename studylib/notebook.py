@@ -140,11 +140,13 @@ class Notebook:
         settings = {"shared": shared, "variants": differing.to_dict("records")}
         self.lineage = report.lineage([job.config.name for job in every], self.name, self.parameters, settings=settings)
         print(self.caption)
-        print("; ".join(f"{name} {len({job.config for job in jobs})}" for name, jobs in self.jobs.items() if jobs))
+        if every:
+            print("; ".join(f"{name} {len({job.config for job in jobs})}" for name, jobs in self.jobs.items() if jobs))
         for name in [name for name, jobs in self.jobs.items() if not jobs]:
             print(grids.left_out(name, self.scale))
         print(grids.cost(every))
-        show(differing)
+        if len(differing) > 1:
+            show(differing)
 
     def add_encoders(self, files: str, size: int) -> None:
         """Evaluate ResNets that were trained elsewhere as the planned runs are at their end; their rows are in `all_results`.
