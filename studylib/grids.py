@@ -387,6 +387,42 @@ def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | N
     return jobs_of("strong_recipe", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
+# Parts of grids: what one notebook shows of them.
+
+
+def look_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `fine_tuning`, only LOOK's way and its rival: claim L5."""
+    sets, jobs = scale(scale_name)["fine_tune"], []
+    for job in fine_tuning(scale_name, seeds, overrides):
+        kept = (replace(one, protocols=RIVALS) for one in job.evaluations if one.dataset in sets)
+        jobs.append(replace(job, evaluations=tuple(kept)))
+    return jobs
+
+
+def sl_mlp_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `fine_tuning` of SL and SL-MLP."""
+    return [job for job in fine_tuning(scale_name, seeds, overrides) if job.variant in ("sl", "sl_mlp")]
+
+
+def sl_mlp_backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `backbones` of SL and SL-MLP; none where the scale plans none of SL-MLP, as nothing could be compared."""
+    jobs = [job for job in backbones(scale_name, seeds, overrides) if job.config.method != "look"]
+    return jobs if "sl_mlp" in {job.config.method for job in jobs} else []
+
+
+def sl_mlp_moments(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `comparison` that are in `features` too, evaluated before the end of training alone: claim S9."""
+    measured = {job.config for job in features(scale_name, seeds, overrides)}
+    jobs = [job for job in comparison(scale_name, seeds, overrides) if job.config in measured]
+    return [replace(job, evaluations=tuple(one for one in job.evaluations if one.epoch is not None)) for job in jobs]
+
+
+def depth_features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `features` that are in `trex_depth`, under their names there."""
+    depths = {job.config: job.variant for job in trex_depth(scale_name, seeds, overrides)}
+    return [replace(job, variant=depths[job.config]) for job in features(scale_name, seeds, overrides) if job.config in depths]
+
+
 GRIDS: dict[str, Callable[..., list[Job]]] = {
     "comparison": comparison,
     "methods": methods,

@@ -83,8 +83,8 @@ def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:
     return kind(**values)
 
 
-def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """``name=value`` pairs as a mapping of text; the types come later, from what is declared.
+def assignments(pairs: Sequence[str], field: str = "-p") -> dict[str, str]:
+    """``name=value`` pairs as a mapping of text; the types come later, from what is declared. ``field`` names their place.
 
     Raises:
         InputError: no ``=``, or the same name twice.
@@ -92,8 +92,8 @@ def assignments(pairs: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        require("-p", pair, equals and name.strip(), "write name=value")
+        require(field, pair, equals and name.strip(), "write name=value")
         if name.strip() in found:
-            raise InputError("-p", pair, f"{name.strip()} is given twice")
+            raise InputError(field, pair, f"{name.strip()} is given twice")
         found[name.strip()] = value.strip()
     return found

@@ -91,6 +91,12 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
+def grids_of(of: Iterable[str] = PAPERS) -> list[str]:
+    """The grids that the tests of the papers ``of`` read."""
+    tests = (test for paper in of for claim in papers.load(paper)["claims"].values() for test in claim["tests"])
+    return list(dict.fromkeys(test["grid"] for test in tests))
+
+
 def too_poor(rival: str, frame: pd.DataFrame, upstream: str) -> str:
     """Why ``rival`` cannot be compared with: its kNN accuracy upstream at the end of training is less than half of SL's.
 

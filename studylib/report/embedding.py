@@ -8,10 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from studylib.data import ImageSet
 from studylib.errors import InputError, require
 from studylib.report import style
 
 MOST = 12  # ours: colours, and markers, that can be told apart
+
+
+def class_embedding(
+    features: Mapping[str, np.ndarray], *, images: ImageSet, classes: int = 8, hidden: str = "case"
+) -> tuple[Figure, pd.DataFrame]:
+    """`embedding` of the held-out images of the first ``classes`` classes of a data set.
+
+    Args:
+        features: method -> (N, d), of all held-out images.
+        hidden: name of the other label that markers show, where the set has it.
+    """
+    test = images.test
+    rows = (test.labels < classes).nonzero()[:, 0]
+    marks = {"hidden": test.hidden[hidden][0][rows], "hidden_classes": test.hidden[hidden][1]} if hidden in test.hidden else {}
+    return embedding({method: x[rows] for method, x in features.items()}, test.labels[rows], test.classes[:classes], **marks)
 
 
 def embedding(

@@ -3,21 +3,18 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
 
 from studylib.config import RunConfig, to_dict
 
-NARROW = 118  # letters in a line
 
-
-def settings(runs: Iterable[tuple[str, RunConfig]]) -> tuple[str, pd.DataFrame]:
+def settings(runs: Iterable[tuple[str, RunConfig]]) -> tuple[dict[str, str], pd.DataFrame]:
     """(every setting with the value that most of the runs have, a table of the settings in which each variant differs).
 
-    ``runs``: (variant, configuration); those that differ only in their seed count once. Settings are written as
-    ``studylib run -p settings=...`` takes them.
+    ``runs``: (variant, configuration); those that differ only in their seed count once. Values and differences are written
+    as ``studylib run -p settings=...`` takes them.
     """
     known: dict[tuple[str, str], dict[str, str]] = {}
     for variant, config in runs:
@@ -30,8 +27,7 @@ def settings(runs: Iterable[tuple[str, RunConfig]]) -> tuple[str, pd.DataFrame]:
         | {"Differs in": " ".join(f"{name}={value}" for name, value in own.items() if common.get(name, value) != value)}
         for (variant, _), own in known.items()
     ]
-    told = fill(" ".join(f"{name}={value}" for name, value in common.items()), NARROW, break_on_hyphens=False)
-    return told, pd.DataFrame(body, columns=["Variant", "Method", "Differs in"])
+    return common, pd.DataFrame(body, columns=["Variant", "Method", "Differs in"])
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
