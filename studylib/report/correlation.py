@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from studylib.method_table import USING_LABELS
 from studylib.report import layout, statistics, style, tables
-from studylib.report.learning import SUPERVISED
 
 ENCODER = ["method", "variant"]
 KIND = ["measure", "protocol"]
@@ -74,7 +74,7 @@ def by_labels(parts: Mapping[str, tuple[pd.DataFrame, str]], measures: Sequence[
         measures: those that a part lacks are left out of it.
     """
     found = []
-    for who, methods in (("all", None), ("with labels", SUPERVISED)):
+    for who, methods in (("all", None), ("with labels", USING_LABELS)):
         for group, (rows, target) in parts.items():
             rows = rows if methods is None else statistics.select(rows, method=methods)
             names = [name for name in measures if name in set(rows["measure"])]
