@@ -16,18 +16,19 @@ def settings(runs: Iterable[tuple[str, RunConfig]]) -> tuple[dict[str, str], pd.
     ``runs``: (variant, configuration); those that differ only in their seed count once. Values and differences are written
     as ``studylib run -p settings=...`` takes them.
     """
-    known: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for variant, config in runs:
-        own = {name: _text(value) for name, value in _flat(to_dict(config)) if name not in ("method", "seed")}
-        known.setdefault((variant, json.dumps(own)), {"method": config.method} | own)
-    every = list(known.values())
-    common = {name: Counter(own[name] for own in every).most_common(1)[0][0] for name in (every or [{}])[0] if name != "method"}
+        values = {name: _text(value) for name, value in _flat(to_dict(config)) if name not in ("method", "seed")}
+        rows.setdefault((variant, json.dumps(values)), {"method": config.method} | values)
+    every = list(rows.values())
+    names = [name for name in (every or [{}])[0] if name != "method"]
+    shared = {name: Counter(row[name] for row in every).most_common(1)[0][0] for name in names}
     body = [
-        {"Variant": variant, "Method": own["method"]}
-        | {"Differs in": " ".join(f"{name}={value}" for name, value in own.items() if common.get(name, value) != value)}
-        for (variant, _), own in known.items()
+        {"Variant": variant, "Method": row["method"]}
+        | {"Differs in": " ".join(f"{name}={value}" for name, value in row.items() if shared.get(name, value) != value)}
+        for (variant, _), row in rows.items()
     ]
-    return common, pd.DataFrame(body, columns=["Variant", "Method", "Differs in"])
+    return shared, pd.DataFrame(body, columns=["Variant", "Method", "Differs in"])
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
