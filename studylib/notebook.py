@@ -83,7 +83,7 @@ class Notebook:
     @property
     def transfer(self) -> list[str]:
         """All transfer sets: ``unseen`` and ``domains``."""
-        return [*self.unseen, *self.domains]
+        return list(self._content.transfer)
 
     @property
     def stagewise(self) -> list[str]:

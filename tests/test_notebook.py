@@ -170,9 +170,10 @@ class TestLineage:
 
 def test_data_sets_are_those_of_the_scale():
     study, content = Notebook("test", scale="quick"), scale("quick")
-    assert study.upstream == content["upstream"] and study.unseen == content["unseen"] and study.domains == content["domains"]
-    assert study.transfer == [*content["unseen"], *content["domains"]]
-    assert study.caption == f"quick: {content['about']}; no further settings"
+    assert study.upstream == content.upstream
+    assert (study.unseen, study.domains) == (list(content.unseen), list(content.domains))
+    assert study.transfer == list(content.transfer)
+    assert study.caption == f"quick: {content.about}; no further settings"
 
 
 def test_a_part_of_a_grid_takes_its_place(runs: Path):
