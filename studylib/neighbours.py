@@ -14,7 +14,7 @@ GROUPS = 512  # ours: of the columns of a block, when its largest are looked for
 FAISS_GPU_K = 2048  # faiss on a GPU finds no more neighbours than this
 
 
-def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto", chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto") -> tuple[Tensor, Tensor]:
     """Similarities (Q, k), descending, and rows (Q, k) of the k of ``gallery`` (N, d) most similar to ``queries`` (Q, d).
 
     Features are l2-normalised in float32 (a zero feature has similarity 0 to all). Equally similar rows stand in the
@@ -34,8 +34,8 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto", c
     if backend == "auto":
         backend = "faiss" if _faiss_can(gallery, k) else "torch"
     queries, gallery = (functional.normalize(rows.float(), dim=1) for rows in (queries, gallery))
-    found = _faiss(queries, gallery, k) if backend == "faiss" else _torch(queries.to(gallery.device), gallery, k, chunk)
-    return _ordered(*found)
+    similarity, rows = _faiss(queries, gallery, k) if backend == "faiss" else _torch(queries.to(gallery.device), gallery, k)
+    return _ordered(similarity, rows)
 
 
 def _faiss_can(gallery: Tensor, k: int) -> bool:
@@ -62,9 +62,9 @@ def _faiss(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(similarity).to(gallery.device), torch.from_numpy(rows).to(gallery.device)
 
 
-def _torch(queries: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[Tensor, Tensor]:
-    found = []
-    chunk = min(chunk, len(gallery))
+def _torch(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    nearest = []
+    chunk = min(CHUNK, len(gallery))
     parts = queries.split(max(1, BLOCK // chunk))
     room = queries.new_empty(len(parts[0]) * chunk)  # memory asked for anew is slow to come
     for part in parts:
@@ -76,8 +76,8 @@ def _torch(queries: Tensor, gallery: Tensor, k: int, chunk: int) -> tuple[Tensor
             values, rows = torch.cat((best[0], top), dim=1), torch.cat((best[1], rows + start), dim=1)
             top, order = values.topk(min(k, values.shape[1]), dim=1, sorted=False)
             best = top, rows.gather(1, order)
-        found.append(best)
-    similarity, rows = zip(*found, strict=True)
+        nearest.append(best)
+    similarity, rows = zip(*nearest, strict=True)
     return torch.cat(similarity), torch.cat(rows)
 
 

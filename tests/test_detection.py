@@ -314,7 +314,7 @@ def test_a_diverging_training_stops_with_a_way_out(run):
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        *(("epochs", 0), ("batch", 0), ("lr", 0.0), ("lr", math.nan), ("momentum", -0.1), ("weight_decay", -1.0)),
+        *(("epochs", 0), ("batch", 0), ("lr", 0.0), ("lr", math.nan), ("warmup", -1)),
         *(("anchors", (8, 16)), ("anchors", (0, 8, 16, 32, 64)), ("image_size", 8), ("frozen_stages", 6), ("seed", -1)),
     ],
 )

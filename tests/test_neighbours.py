@@ -48,18 +48,21 @@ def test_search_is_the_double_loop(backend, k):
 
 
 @pytest.mark.parametrize("chunk", [1, 3, 10, 52, 53, 1000])
-def test_chunks_do_not_matter(chunk):
+def test_chunks_do_not_matter(monkeypatch, chunk):
     queries, gallery = draw(11), draw(53, seed=1)
-    similarity, rows = neighbours.search(queries, gallery, 8, backend="torch", chunk=chunk)
+    whole = neighbours.search(queries, gallery, 8, backend="torch")
+    monkeypatch.setattr(neighbours, "CHUNK", chunk)
+    similarity, rows = neighbours.search(queries, gallery, 8, backend="torch")
     assert rows.tolist() == slow_search(queries, gallery, 8)
-    torch.testing.assert_close(similarity, neighbours.search(queries, gallery, 8, backend="torch")[0])
+    torch.testing.assert_close(similarity, whole[0])
 
 
 @pytest.mark.parametrize("chunk", [1, 10, 53])
 def test_blocks_of_queries_do_not_matter(monkeypatch, chunk):
     monkeypatch.setattr(neighbours, "BLOCK", 3 * chunk)  # three queries at a time
     queries, gallery = draw(11), draw(53, seed=1)
-    rows = neighbours.search(queries, gallery, 8, backend="torch", chunk=chunk)[1]
+    monkeypatch.setattr(neighbours, "CHUNK", chunk)
+    rows = neighbours.search(queries, gallery, 8, backend="torch")[1]
     assert rows.tolist() == slow_search(queries, gallery, 8)
 
 

@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from studylib.errors import InputError
-from studylib.measures.stream import CHUNK, add_by_class, check_rows, class_counts, labelled_chunks, take
+from studylib.measures.stream import Rows, add_by_class, check_rows, class_counts, first_of_each_class, labelled_chunks, take
 
 
 @dataclass(frozen=True)
@@ -20,26 +19,26 @@ class DiscriminativeRatio:
     intra: float
 
 
-def class_centres(features: Tensor | np.ndarray, labels: Tensor, *, normalise: bool = False, chunk: int = CHUNK) -> Tensor:
+def class_centres(features: Rows, labels: Tensor, *, normalise: bool = False) -> Tensor:
     """Means (C, d) float64 of the features (N, d) of each class of ``labels`` (N,), which are 0 ... C-1.
 
-    ``normalise``: l2-normalise each image's features first (the means are not normalised again).
+    Args:
+        normalise: l2-normalise each image's features first (the means are not normalised again).
 
     Raises:
         InputError: a class has no image, nan, or features and labels do not match.
     """
-    counts = _counts(features, labels)
+    check_rows(features, labels)
     # Sums are taken around one image of each class, so that identical images have exactly themselves as their mean.
-    first = torch.full_like(counts, len(labels)).scatter_reduce(0, labels, _rows(labels), "amin")
-    anchors = take(features, first, normalise=normalise)
+    anchors = take(features, first_of_each_class(labels), normalise=normalise)
     sums = torch.zeros_like(anchors)
-    for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
+    for values, classes in labelled_chunks(features, labels, normalise=normalise):
         add_by_class(sums, values - anchors[classes], classes)
-    return anchors + sums / counts[:, None]
+    return anchors + sums / class_counts(labels)[:, None]
 
 
 def discriminative_ratio(
-    features: Tensor | np.ndarray, labels: Tensor, *, squared: bool = True, normalise: bool = False, chunk: int = CHUNK
+    features: Rows, labels: Tensor, *, squared: bool = True, normalise: bool = False
 ) -> DiscriminativeRatio:
     """φ of features (N, d) with ``labels`` (N,) in 0 ... C-1, accumulated in float64:
 
@@ -47,34 +46,26 @@ def discriminative_ratio(
         D_inter = 1 / (C (C-1)) Σ_j Σ_{k≠j} |μ_j - μ_k|²,   D_intra = 1/C Σ_j 1/|S_j| Σ_{i∈S_j} |f_i - μ_j|²
 
     Source: the name is SL-MLP's; the formula is a recollection (papers.md 2.3). Whether distances are squared
-    (``squared``) and features l2-normalised first (``normalise``) is unknown, so both are options.
+    (``squared``) and features l2-normalised first (``normalise``) is unknown: `studylib.evaluation.measure` sweeps both.
 
     Raises:
         InputError: fewer than two classes, a class without an image, nan, or features and labels that do not match.
     """
-    counts = _counts(features, labels)
+    check_rows(features, labels)
+    counts = class_counts(labels)
     if len(counts) < 2:
         raise InputError("labels", len(counts), "class; a discriminative ratio needs at least two")
     power = 2 if squared else 1
-    centres = class_centres(features, labels, normalise=normalise, chunk=chunk)
+    centres = class_centres(features, labels, normalise=normalise)
     inter = sum(float(_distances(part, centres).pow(power).sum()) for part in centres.split(256))
     inter /= len(counts) * (len(counts) - 1)
     sums = centres.new_zeros(len(counts))
-    for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
+    for values, classes in labelled_chunks(features, labels, normalise=normalise):
         distance = (values - centres[classes]).norm(dim=1).pow(power)
         add_by_class(sums[:, None], distance[:, None], classes)
     intra = float((sums / counts).mean())
     phi = inter / intra if intra > 0 else float("inf") if inter > 0 else float("nan")
     return DiscriminativeRatio(phi, inter, intra)
-
-
-def _counts(features: Tensor | np.ndarray, labels: Tensor) -> Tensor:
-    check_rows(features, labels)
-    return class_counts(labels)
-
-
-def _rows(labels: Tensor) -> Tensor:
-    return torch.arange(len(labels), device=labels.device)
 
 
 def _distances(a: Tensor, b: Tensor) -> Tensor:

@@ -4,22 +4,21 @@ import torch
 from torch import Tensor
 
 from studylib.errors import InputError
+from studylib.measures import stream
 from studylib.measures.moments import Moments, as_moments
 from studylib.measures.pairwise import squared_distances
-from studylib.measures.stream import CHUNK, Rows, check_chunk, check_rows, take
+from studylib.measures.stream import Rows, check_rows, take
 
 ROWS = 5000  # ours: all pairs are compared, and 10,000 rows together take a few seconds
 MEDIAN_ROWS = 1000  # ours: half a million distances fix a median
 
 
-def frechet_distance(
-    a: Rows | Moments, b: Rows | Moments, *, normalise: bool = False, unbiased: bool = True, chunk: int = CHUNK
-) -> float:
+def frechet_distance(a: Rows | Moments, b: Rows | Moments) -> float:
     """Fréchet distance, squared (in squared units of the features), of features (N, d) and (M, d) taken as two Gaussians:
 
-        |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½)
+        |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½),   covariances with N - 1
 
-    One pass over each; ``unbiased``: covariances divide by N - 1, otherwise by N. Either may be `Moments`.
+    One pass over each. Either may be its `Moments`.
 
     Source: Heusel et al. 2017, on the features at hand in place of Inception's. tr (Σ_a Σ_b)^½ is computed as the sum of the
     singular values of Σ_a^½ Σ_b^½, which needs no square root of a matrix that is not symmetric.
@@ -27,70 +26,54 @@ def frechet_distance(
     Raises:
         InputError: fewer than two rows in a set, different widths, nan, or features that are not (N, d).
     """
-    a, b = (as_moments(features, normalise=normalise, chunk=chunk) for features in (a, b))
+    a, b = as_moments(a), as_moments(b)
     _same_width(len(a.mean), len(b.mean))
-    for name, seen in (("a", a), ("b", b)):
-        if seen.count < 2:
-            raise InputError(name, seen.count, "row; a covariance needs at least two")
-    first, second = (seen.scatter / (seen.count - unbiased) for seen in (a, b))
+    for name, one in (("a", a), ("b", b)):
+        if one.count < 2:
+            raise InputError(name, one.count, "row; a covariance needs at least two")
+    first, second = (one.scatter / (one.count - 1) for one in (a, b))
     cross = torch.linalg.svdvals(_root(first) @ _root(second)).sum()
     spread = first.trace() + second.trace() - 2 * cross
     return float((a.mean - b.mean).square().sum() + spread.clamp(min=0))
 
 
-def squared_mmd(
-    a: Rows,
-    b: Rows,
-    *,
-    bandwidth: float | None = None,
-    unbiased: bool = True,
-    normalise: bool = False,
-    rows: int | None = ROWS,
-    seed: int = 0,
-    chunk: int = CHUNK,
-) -> float:
+def squared_mmd(a: Rows, b: Rows) -> float:
     """Squared maximum mean discrepancy of features (N, d) and (M, d) under the kernel k(x, y) = exp(-|x - y|² / (2 h²)):
 
         MMD² = mean k(a_i, a_j) + mean k(b_i, b_j) - 2 mean k(a_i, b_j)
 
-    ``unbiased``: i = j is left out of the first two means, so that the value may be below 0. ``bandwidth`` h, in units of
-    the features: by default the (lower) median distance of two rows of a seeded sample of 500 rows of each set; then nan
-    if that is 0. Time grows with the square of the rows: at most ``rows`` of each set, drawn by ``seed``, are compared
-    (None: all), a block of chunk x chunk at a time.
+    i = j is left out of the first two means (the unbiased estimate), so that the value may be below 0. The bandwidth h is
+    the (lower) median distance of two rows of a seeded sample of 500 rows of each set; nan if that is 0. Time grows with the
+    square of the rows: at most `ROWS` of each set, drawn by a fixed seed, are compared, a block at a time.
 
     Source: Gretton et al. 2012, Eqs. 3 and 5; kernel and median heuristic are usual, the samples ours.
 
     Raises:
-        InputError: a set of one row, if unbiased; different widths; a bandwidth that is not positive; rows below 2; nan;
-            or features that cannot be read in any order.
+        InputError: a set of one row, different widths, nan, or features that are not (N, d).
     """
-    check_chunk(chunk)
     sizes = check_rows(a), check_rows(b)
     _same_width(a.shape[1], b.shape[1])
-    if bandwidth is not None and not 0 < bandwidth < float("inf"):
-        raise InputError("bandwidth", bandwidth, "must be positive and finite")
-    if rows is not None and rows < 2:
-        raise InputError("rows", rows, "must be at least 2, or None for all")
-    if unbiased and min(sizes) < 2:
+    if min(sizes) < 2:
         raise InputError("ab"[sizes.index(min(sizes))], 1, "row; the unbiased estimate needs at least two")
-    draw = torch.Generator().manual_seed(seed)
-    orders = [torch.randperm(size, generator=draw) for size in sizes]
-    samples = [take(f, o[: MEDIAN_ROWS // 2], normalise=normalise) for f, o in zip((a, b), orders, strict=True)]
+    generator = torch.Generator().manual_seed(0)
+    orders = [torch.randperm(size, generator=generator) for size in sizes]
+    samples = [take(features, order[: MEDIAN_ROWS // 2]) for features, order in zip((a, b), orders, strict=True)]
     pool = torch.cat([sample.to(samples[0].device) for sample in samples])
     origin = pool[0].clone()  # around one of the rows, equal rows of a tight set are at distance 0
-    if bandwidth is None:
-        bandwidth = float(torch.nn.functional.pdist(pool).median()) if len(pool) > 1 else 0.0
-        if bandwidth == 0:
-            return float("nan")
-    parts = [[(f, part) for part in o[:rows].sort().values.split(chunk)] for f, o in zip((a, b), orders, strict=True)]
+    bandwidth = float(torch.nn.functional.pdist(pool).median())
+    if bandwidth == 0:
+        return float("nan")
+    blocks = [
+        [(features, part) for part in order[:ROWS].sort().values.split(stream.CHUNK)]
+        for features, order in zip((a, b), orders, strict=True)
+    ]
 
-    def read(block: tuple) -> Tensor:
-        return take(*block, normalise=normalise).to(origin.device) - origin
+    def read(block: tuple[Rows, Tensor]) -> Tensor:
+        return take(*block).to(origin.device) - origin
 
-    own = [_kernel_sum(part, None, read, bandwidth) for part in parts]
-    counts = [sum(len(index) for _, index in part) for part in parts]
-    means = [(s - n * unbiased) / (n * (n - unbiased)) for s, n in zip(own, counts, strict=True)]
-    return sum(means) - 2 * _kernel_sum(*parts, read, bandwidth) / (counts[0] * counts[1])
+    counts = [min(size, ROWS) for size in sizes]
+    within = [(_kernel_sum(part, None, read, bandwidth) - n) / (n * (n - 1)) for part, n in zip(blocks, counts, strict=True)]
+    return sum(within) - 2 * _kernel_sum(*blocks, read, bandwidth) / (counts[0] * counts[1])
 
 
 def _kernel_sum(left: list, right: list | None, read, bandwidth: float) -> float:

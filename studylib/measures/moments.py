@@ -6,7 +6,16 @@ import torch
 from torch import Tensor
 
 from studylib.errors import InputError
-from studylib.measures.stream import CHUNK, Rows, add_by_class, chunks, class_counts, labelled_chunks
+from studylib.measures.stream import (
+    Rows,
+    add_by_class,
+    check_rows,
+    chunks,
+    class_counts,
+    first_of_each_class,
+    labelled_chunks,
+    take,
+)
 
 
 @dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Moments:
         return self.scatter + self.count * torch.outer(self.mean, self.mean)
 
 
-def moments(features: Rows, *, normalise: bool = False, chunk: int = CHUNK) -> Moments:
+def moments(features: Rows, *, normalise: bool = False) -> Moments:
     """`Moments` of features (N, d), in one pass; a dimension equal in all rows has exactly no scatter.
 
     Chunks are centred on their own mean and merged: S = S_a + S_b + (N_a N_b / N) δδᵀ, δ = μ_b - μ_a (Chan et al., 1979).
@@ -37,29 +46,29 @@ def moments(features: Rows, *, normalise: bool = False, chunk: int = CHUNK) -> M
         InputError: as `stream.chunks`.
     """
     first, count = None, 0
-    for values in chunks(features, normalise=normalise, chunk=chunk):
+    for values in chunks(features, normalise=normalise):
         if first is None:
             first = values[0].clone()  # around it a constant dimension is exactly 0, which a rounded mean would not make it
             mean, scatter = torch.zeros_like(first), first.new_zeros(len(first), len(first))
         values = values - first
-        own = values.mean(0)
-        centred = values - own
+        chunk_mean = values.mean(0)
+        centred = values - chunk_mean
         scatter.addmm_(centred.T, centred)
-        total, shift = count + len(values), own - mean
+        total, shift = count + len(values), chunk_mean - mean
         scatter.addr_(shift, shift, alpha=count * len(values) / total)
         mean += shift * (len(values) / total)
         count = total
     return Moments(count, first + mean, scatter, normalise)
 
 
-def as_moments(features: Rows | Moments, *, normalise: bool = False, chunk: int = CHUNK) -> Moments:
+def as_moments(features: Rows | Moments, *, normalise: bool = False) -> Moments:
     """``features`` themselves if they are `Moments` taken with the same ``normalise``, otherwise their moments.
 
     Raises:
         InputError: as `moments`, or the moments were taken the other way.
     """
     if not isinstance(features, Moments):
-        return moments(features, normalise=normalise, chunk=chunk)
+        return moments(features, normalise=normalise)
     if features.normalised != normalise:
         raise InputError("normalise", normalise, f"but the moments were taken with normalise={features.normalised}")
     return features
@@ -67,7 +76,7 @@ def as_moments(features: Rows | Moments, *, normalise: bool = False, chunk: int 
 
 @dataclass(frozen=True)
 class ClassMoments:
-    """Features (N, d) seen by class."""
+    """Features (N, d) by class."""
 
     counts: Tensor
     """n_c (C,)"""
@@ -76,37 +85,23 @@ class ClassMoments:
     spread: Tensor
     """1/n_c Σ_i |f_i - μ_c|² (C,) float64"""
     within: Tensor | None
-    """S_W (d, d) float64: Σ_c w_c 1/n_c Σ_i (f_i - μ_c) (f_i - μ_c)ᵀ with w_c = 1/C, or n_c/N if not balanced"""
+    """S_W (d, d) float64: 1/C Σ_c 1/n_c Σ_i (f_i - μ_c) (f_i - μ_c)ᵀ"""
 
 
-def class_moments(
-    features: Rows,
-    labels: Tensor,
-    *,
-    normalise: bool = False,
-    balanced: bool = True,
-    scatter: bool = True,
-    chunk: int = CHUNK,
-) -> ClassMoments:
+def class_moments(features: Rows, labels: Tensor, *, normalise: bool = False, scatter: bool = True) -> ClassMoments:
     """`ClassMoments` in one pass; a class of equal images has exactly no spread. Without ``scatter``, S_W is left out.
 
     Raises:
         InputError: as `stream.labelled_chunks` and `stream.class_counts`.
     """
-    counts, seen, within = class_counts(labels), None, None
-    for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
-        if seen is None:
-            counts = counts.to(values.device)
-            weights = 1 / (len(counts) * counts.double()) if balanced else torch.full_like(counts.double(), 1 / len(labels))
-            # Sums are taken around one image of each class: within a tight class far from 0 nothing cancels.
-            anchors = values.new_zeros(len(counts), values.shape[1])
-            sums, squares, seen = torch.zeros_like(anchors), anchors.new_zeros(len(counts)), torch.zeros_like(counts).bool()
-            within = values.new_zeros(values.shape[1], values.shape[1]) if scatter else None
-        rows = torch.arange(len(classes), device=classes.device)
-        first = torch.full_like(counts, len(classes)).scatter_reduce(0, classes, rows, "amin")
-        new = (first < len(classes)) & ~seen
-        anchors[new] = values[first[new]]
-        seen |= new
+    check_rows(features, labels)
+    # Sums are taken around one image of each class: within a tight class far from 0 nothing cancels.
+    anchors = take(features, first_of_each_class(labels), normalise=normalise)
+    counts = class_counts(labels).to(anchors.device)
+    weights = 1 / (len(counts) * counts.double())
+    sums, squares = torch.zeros_like(anchors), anchors.new_zeros(len(counts))
+    within = anchors.new_zeros(anchors.shape[1], anchors.shape[1]) if scatter else None
+    for values, classes in labelled_chunks(features, labels, normalise=normalise):
         values = values - anchors[classes]
         add_by_class(sums, values, classes)
         add_by_class(squares[:, None], values.square().sum(1, keepdim=True), classes)

@@ -7,10 +7,10 @@ from torch import Tensor
 from torch.nn import functional
 
 from studylib.errors import InputError
-from studylib.measures.stream import CHUNK, Rows, add_by_class, class_counts, labelled_chunks
+from studylib.measures.stream import Rows, add_by_class, class_counts, labelled_chunks
 
 
-def prototypes(features: Rows, labels: Tensor, num_classes: int, *, normalise: bool = False, chunk: int = CHUNK) -> Tensor:
+def prototypes(features: Rows, labels: Tensor, num_classes: int, *, normalise: bool = False) -> Tensor:
     """Unit vectors (C, d) float64 of features or bank entries (N, d) with ``labels`` (N,) in 0 ... num_classes-1:
 
         w_c = u_c / |u_c|,   u_c = Σ_{i: y_i = c} f_i
@@ -25,7 +25,7 @@ def prototypes(features: Rows, labels: Tensor, num_classes: int, *, normalise: b
     """
     class_counts(labels, num_classes)
     sums = None
-    for values, classes in labelled_chunks(features, labels, normalise=normalise, chunk=chunk):
+    for values, classes in labelled_chunks(features, labels, normalise=normalise):
         sums = values.new_zeros(num_classes, values.shape[1]) if sums is None else sums
         add_by_class(sums, values, classes)
     return functional.normalize(sums, dim=1)

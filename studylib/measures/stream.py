@@ -1,6 +1,6 @@
-"""Features read once, in chunks of float64 rows: a tensor, an array on disk, or chunks that are made while they are read."""
+"""Features read in chunks of float64 rows, from a tensor or from an array on disk."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -11,79 +11,51 @@ from studylib.errors import InputError
 
 CHUNK = 2048  # ours: rows taken to float64 at a time, 32 MB of them at d = 2048; a measure holds up to five such blocks
 
-Rows = Tensor | np.ndarray | Iterable[Tensor | np.ndarray]
-"""features (N, d): a tensor, a NumPy array (a memmap stays on disk), or an iterable of such chunks (n, d)"""
+Rows = Tensor | np.ndarray
+"""features (N, d): a tensor or a NumPy array (a memmap stays on disk)"""
 
 
-def chunks(features: Rows, *, normalise: bool = False, chunk: int = CHUNK) -> Iterator[Tensor]:
-    """At most ``chunk`` rows (n, d) float64 at a time, on the device of the features; not to be written to.
+def chunks(features: Rows, *, normalise: bool = False) -> Iterator[Tensor]:
+    """At most `CHUNK` rows (n, d) float64 at a time, on the device of the features; not to be written to.
 
-    ``normalise``: l2-normalise each row; a row of zeros stays zero.
+    Args:
+        normalise: l2-normalise each row; a row of zeros stays zero.
 
     Raises:
-        InputError: no rows, chunks that are not (n, d) of one d, a value that is nan or infinite, or a chunk below 1.
+        InputError: as `check_rows`, or a value is nan or infinite.
     """
-    check_chunk(chunk)
-    width, row = None, 0
-    for block in [features] if isinstance(features, Tensor | np.ndarray) else features:
-        if width not in (None, _shape(block)[1]):
-            raise InputError("features", (*block.shape,), f"chunk differs in width from the {width} of those before")
-        width = block.shape[1]
-        for start in range(0, len(block), chunk):
-            values = _double(block[start : start + chunk], row, normalise)
-            yield values
-            row += len(values)
-    if row == 0:
-        raise InputError("features", None, "has no rows; give one or more")
+    for start in range(0, check_rows(features), CHUNK):
+        yield _double(features[start : start + CHUNK], start, normalise)
 
 
-def labelled_chunks(
-    features: Rows, labels: Tensor, *, normalise: bool = False, chunk: int = CHUNK
-) -> Iterator[tuple[Tensor, Tensor]]:
+def labelled_chunks(features: Rows, labels: Tensor, *, normalise: bool = False) -> Iterator[tuple[Tensor, Tensor]]:
     """`chunks` with their part (n,) of ``labels`` (N,), on the same device.
 
     Raises:
         InputError: as `chunks`, or there are not as many labels as rows.
     """
-    if isinstance(features, Tensor | np.ndarray):
-        check_rows(features, labels)
-    row = 0
-    for values in chunks(features, normalise=normalise, chunk=chunk):
-        classes = labels[row : row + len(values)]
-        row += len(values)
-        if row > len(labels):
-            break
+    check_rows(features, labels)
+    for values, classes in zip(chunks(features, normalise=normalise), labels.split(CHUNK), strict=True):
         yield values, classes.to(values.device)
-    if row != len(labels):
-        raise InputError("labels", len(labels), "labels do not match the rows of the features; give one per row")
-
-
-def check_chunk(chunk: int) -> None:
-    """Refuses chunks of less than one row.
-
-    Raises:
-        InputError: as it says.
-    """
-    if chunk < 1:
-        raise InputError("chunk", chunk, "must be at least one row")
 
 
 def check_rows(features: Rows, labels: Tensor | None = None) -> int:
-    """Number of rows of features that can be read in any order.
+    """Number of rows of features.
 
     Raises:
-        InputError: they are chunks read in order, are not (N, d), or are not as many as ``labels``.
+        InputError: they are not (N, d) with N and d above 0, or not as many as ``labels``.
     """
     if not isinstance(features, Tensor | np.ndarray):
-        raise InputError("features", type(features).__name__, "is read once, in order; give a tensor, an array or a memmap")
-    _shape(features)
+        raise InputError("features", type(features).__name__, "must be a tensor or an array")
+    if features.ndim != 2 or features.shape[1] == 0:
+        raise InputError("features", (*features.shape,), "must be (N, d) with d > 0")
     if len(features) == 0 or (labels is not None and len(features) != len(labels)):
-        asked = "N > 0" if labels is None else f"N = {len(labels)} labels"
-        raise InputError("features", (*features.shape,), f"must be (N, d) with {asked}")
+        expected = "N > 0" if labels is None else f"N = {len(labels)} labels"
+        raise InputError("features", (*features.shape,), f"must be (N, d) with {expected}")
     return len(features)
 
 
-def take(features: Tensor | np.ndarray, rows: Tensor, *, normalise: bool = False) -> Tensor:
+def take(features: Rows, rows: Tensor, *, normalise: bool = False) -> Tensor:
     """Some ``rows`` (n,), in their order, as (n, d) float64.
 
     Raises:
@@ -112,6 +84,16 @@ def class_counts(labels: Tensor, num_classes: int | None = None) -> Tensor:
     return counts
 
 
+def first_of_each_class(labels: Tensor) -> Tensor:
+    """Row (C,) of the first image of each class.
+
+    Raises:
+        InputError: as `class_counts`.
+    """
+    rows = torch.arange(len(labels), device=labels.device)
+    return torch.full_like(class_counts(labels), len(labels)).scatter_reduce(0, labels, rows, "amin")
+
+
 def add_by_class(sums: Tensor, values: Tensor, classes: Tensor) -> None:
     """Add each row of ``values`` (n, ...) to the row of ``sums`` (C, ...) that is its class."""
     if sums.is_cuda:  # index_add_ on CUDA depends on the order of its threads, a product does not
@@ -120,21 +102,13 @@ def add_by_class(sums: Tensor, values: Tensor, classes: Tensor) -> None:
         sums.index_add_(0, classes, values)
 
 
-def _shape(block: Tensor | np.ndarray) -> tuple[int, int]:
-    if not isinstance(block, Tensor | np.ndarray):
-        raise InputError("features", type(block).__name__, "must be a tensor, an array, or an iterable of them")
-    if block.ndim != 2 or block.shape[1] == 0:
-        raise InputError("features", (*block.shape,), "must be (N, d) with d > 0")
-    return (*block.shape,)
-
-
-def _double(block: Tensor | np.ndarray, row: int | None, normalise: bool) -> Tensor:
+def _double(block: Rows, first_row: int | None, normalise: bool) -> Tensor:
     # An array is copied: it may be a memmap that must not be written to.
     values = block.detach().double() if isinstance(block, Tensor) else torch.from_numpy(np.array(block, dtype=np.float64))
     finite = values.isfinite().all(dim=1)
     if not finite.all():
         bad = int((~finite).nonzero()[0, 0])
-        where = "some row" if row is None else f"row {row + bad}"
+        where = "some row" if first_row is None else f"row {first_row + bad}"
         raise InputError(
             "features", values[bad][~values[bad].isfinite()][0].item(), f"in {where}; find out where it comes from"
         )

@@ -11,6 +11,8 @@ from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_sets
 from studylib.transfer.sgd import MOMENTUM, Heads, train_heads
 
+HELD_OUT = 0.3  # share of the training images that settings are chosen on (papers.md 2.6)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Broad12:
@@ -26,7 +28,6 @@ class Broad12:
     search_epochs: int = 20
     epochs: int = 50
     """of the final fit"""
-    held_out: float = 0.3
     seed: int = 0
     """of the split, the initial weights and the batches; ours"""
 
@@ -42,8 +43,6 @@ class Broad12:
         for field in ("search_epochs", "epochs"):
             if getattr(self, field) < 1:
                 raise InputError(f"broad12.{field}", getattr(self, field), "must be at least 1")
-        if not 0 < self.held_out < 1:
-            raise InputError("broad12.held_out", self.held_out, "must be between 0 and 1")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""
@@ -53,7 +52,7 @@ class Broad12:
         return (
             f"12-domain: BatchNorm without affine + linear layer on frozen features, no augmentation, SGD (momentum "
             f"{MOMENTUM}, lr ×0.1 at 1/2 and 3/4); lr {rates}, batch {batches}, weight decay {decays} tried for "
-            f"{self.search_epochs} epochs, scored on {self.held_out:.0%} held-out training images "
+            f"{self.search_epochs} epochs, scored on {HELD_OUT:.0%} held-out training images "
             f"(stratified, seed {self.seed}), then {self.epochs} epochs on all"
         )
 
@@ -92,7 +91,7 @@ def broad12_probe(
         InputError: as `studylib.transfer.inputs.check_sets` and `stratified_split`.
     """
     check_sets(train, train_labels, test, test_labels, num_classes)
-    fit, held_out = stratified_split(train_labels, protocol.held_out, protocol.seed)
+    fit, held_out = stratified_split(train_labels, HELD_OUT, protocol.seed)
     train_labels, test_labels, test = (values.to(train.device) for values in (train_labels, test_labels, test))
     pairs = list(itertools.product(protocol.learning_rates, protocol.weight_decays))
     scores = {}

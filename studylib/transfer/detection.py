@@ -19,7 +19,7 @@ from studylib.errors import InputError, RunError
 from studylib.external import External
 from studylib.models.encoder import Encoder
 from studylib.training import Run
-from studylib.transfer.detector import COCO_1X, Detection, detector
+from studylib.transfer.detector import COCO_1X, MOMENTUM, WEIGHT_DECAY, Detection, detector
 
 __all__ = ["COCO_1X", "Detection", "DetectionResult", "detection_accuracy"]
 
@@ -64,18 +64,12 @@ class DetectionResult:
 
 
 def detection_accuracy(
-    source: Run | External,
-    data: Boxes,
-    protocol: Detection,
-    *,
-    epoch: int | None = None,
-    device: str | None = None,
-    workers: int = 0,
+    source: Run | External, data: Boxes, protocol: Detection, *, epoch: int | None = None, device: str | None = None
 ) -> DetectionResult:
     """AP on the test images of ``data`` after fine-tuning on its training images from the weights after ``epoch`` epochs.
 
-    ``epoch`` 0 gives the floor: the same detector on random weights. The source itself is not changed. ``workers`` processes
-    read images. On a CPU the result is a function of the arguments alone.
+    ``epoch`` 0 gives the floor: the same detector on random weights. The source itself is not changed. On a CPU
+    the result is a function of the arguments alone.
 
     Raises:
         InputError: there are no such weights, or a part has no boxes.
@@ -90,8 +84,8 @@ def detection_accuracy(
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
         torch.manual_seed(protocol.seed)
         network = detector(*encoder_of(source, epoch), len(data.classes), data.size, protocol).to(where)
-        losses = tuple(fine_tune(network, data, protocol, workers))
-        ap, ap50, ap75 = average_precision(network, data.test, protocol.batch, workers)
+        losses = tuple(fine_tune(network, data, protocol))
+        ap, ap50, ap75 = average_precision(network, data.test, protocol.batch)
     return DetectionResult(ap, ap50, ap75, losses, time.perf_counter() - start)
 
 
@@ -101,13 +95,13 @@ def encoder_of(source: Run | External, epoch: int | None) -> tuple[Encoder, list
     return network.encoder, network.normalise.mean.flatten().tolist(), network.normalise.std.flatten().tolist()
 
 
-def fine_tune(network: FasterRCNN, data: Boxes, protocol: Detection, workers: int) -> Iterator[float]:
+def fine_tune(network: FasterRCNN, data: Boxes, protocol: Detection) -> Iterator[float]:
     """Train ``network``; the mean loss of each epoch."""
     network.train()
     device = next(network.parameters()).device
     trained = [values for values in network.parameters() if values.requires_grad]
-    optimiser = torch.optim.SGD(trained, protocol.lr, protocol.momentum, weight_decay=protocol.weight_decay)
-    batches = loader(data.train, protocol.batch, workers, shuffle=torch.Generator().manual_seed(protocol.seed))
+    optimiser = torch.optim.SGD(trained, protocol.lr, MOMENTUM, weight_decay=WEIGHT_DECAY)
+    batches = loader(data.train, protocol.batch, shuffle=torch.Generator().manual_seed(protocol.seed))
     total, step = protocol.epochs * len(batches), 0
     for _ in range(protocol.epochs):
         losses = []
@@ -142,25 +136,24 @@ def prepared(image: Tensor, target: dict[str, Tensor], flip: bool, device: torch
 
 
 @torch.no_grad()
-def average_precision(network: FasterRCNN, test: Part, batch: int, workers: int = 0) -> tuple[float, float, float]:
+def average_precision(network: FasterRCNN, test: Part, batch: int) -> tuple[float, float, float]:
     """AP, AP50 and AP75 in %, by torchmetrics and pycocotools."""
     from torchmetrics.detection import MeanAveragePrecision
 
     network.eval()
     device, metric = next(network.parameters()).device, MeanAveragePrecision(backend="pycocotools")
-    for images, targets in loader(test, batch, workers):
-        found = network([image.to(device) for image in images])
-        found = [{name: values.cpu() for name, values in one.items()} for one in found]
-        metric.update([one | {"labels": one["labels"] - 1} for one in found], list(targets))
+    for images, targets in loader(test, batch):
+        predicted = [
+            {name: values.cpu() for name, values in one.items()} for one in network([image.to(device) for image in images])
+        ]
+        metric.update([one | {"labels": one["labels"] - 1} for one in predicted], list(targets))
     values = metric.compute()
     return tuple(100 * float(values[name]) for name in ("map", "map_50", "map_75"))
 
 
-def loader(part: Part, batch: int, workers: int, shuffle: torch.Generator | None = None) -> torch.utils.data.DataLoader:
+def loader(part: Part, batch: int, shuffle: torch.Generator | None = None) -> torch.utils.data.DataLoader:
     """Batches of (images, targets), tuples of equal length."""
-    return torch.utils.data.DataLoader(
-        part, batch, shuffle=shuffle is not None, generator=shuffle, num_workers=workers, collate_fn=paired
-    )
+    return torch.utils.data.DataLoader(part, batch, shuffle=shuffle is not None, generator=shuffle, collate_fn=paired)
 
 
 def paired(items: list[tuple[Tensor, dict[str, Tensor]]]) -> tuple[tuple, tuple]:

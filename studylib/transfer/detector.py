@@ -18,6 +18,8 @@ from studylib.models.encoder import Encoder
 LEVELS = ("layer1", "layer2", "layer3", "layer4")
 RATIOS = (0.5, 1.0, 2.0)  # height to width of anchors; Faster R-CNN's
 LONG_SIDE = 1333 / 800  # largest long side for a short side of 1; Detectron2's
+CANONICAL = 224  # side in pixels of a region that is pooled from the third level; each halving goes one level finer
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4  # of SGD; Detectron2's
 REGION = 7  # side of a pooled region in cells; Faster R-CNN's
 
 
@@ -28,8 +30,6 @@ class Detection:
     epochs: int = 10
     batch: int = 8
     lr: float = 0.02
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
     warmup: int = 50
     """steps over which the rate rises"""
     image_size: int | None = None
@@ -44,18 +44,14 @@ class Detection:
     """regions of an image that the first stage hands on, of twice as many of each level"""
     regions: int = 32
     """of them that the second stage is trained on, a quarter with an object"""
-    canonical: int = 224
-    """side of a region that is pooled from the third level; each halving goes one level finer"""
     frozen_stages: int = 0
     """stages of the encoder that are not trained: 1 the stem, 2 the first residual stage as well, ..."""
-    freeze_batch_norm: bool = True
-    """whether statistics, scale and shift of the encoder's batch norm stay as pre-trained, as usual in detection"""
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for field in ("epochs", "batch", "channels", "hidden", "proposals", "regions", "canonical"):
+        for field in ("epochs", "batch", "channels", "hidden", "proposals", "regions"):
             require(f"detection.{field}", getattr(self, field), getattr(self, field) >= 1, "must be at least 1")
-        for field in ("momentum", "weight_decay", "warmup", "seed"):
+        for field in ("warmup", "seed"):
             require(f"detection.{field}", getattr(self, field), getattr(self, field) >= 0, "must not be negative")
         require("detection.lr", self.lr, self.lr > 0, "must be positive")
         if self.image_size is not None and self.image_size < 32:
@@ -73,8 +69,8 @@ class Detection:
             f"detection: Faster R-CNN, FPN of {self.channels} channels, anchors {'/'.join(map(str, self.anchors))} px, images "
             f"{f'resized to {self.image_size} px' if self.image_size else 'as they are'}, "
             f"{f'{self.frozen_stages} stages frozen' if self.frozen_stages else 'whole network'} fine-tuned "
-            f"(batch norm {'frozen' if self.freeze_batch_norm else 'trained'}), SGD lr {self.lr:g}, "
-            f"momentum {self.momentum:g}, weight decay {self.weight_decay:g}, batch {self.batch}, {self.epochs} epochs "
+            f"(batch norm frozen), SGD lr {self.lr:g}, "
+            f"momentum {MOMENTUM:g}, weight decay {WEIGHT_DECAY:g}, batch {self.batch}, {self.epochs} epochs "
             f"(rate ×0.1 at 2/3 and 8/9, {self.warmup} steps of warm-up), seed {self.seed}; COCO's AP"
         )
 
@@ -93,8 +89,7 @@ def detector(
     stages = [[encoder.conv1, encoder.bn1], *([getattr(encoder, name)] for name in LEVELS)]
     for module in (module for stage in stages[: protocol.frozen_stages] for module in stage):
         module.requires_grad_(False)
-    if protocol.freeze_batch_norm:
-        freeze_batch_norm(encoder)
+    freeze_batch_norm(encoder)
     widths = [encoder.features // 2**halvings for halvings in (3, 2, 1, 0)]
     names = {name: str(index) for index, name in enumerate(LEVELS)}
     side = protocol.image_size or size
@@ -109,7 +104,7 @@ def detector(
         rpn_pre_nms_top_n_test=2 * protocol.proposals,
         rpn_post_nms_top_n_train=protocol.proposals,
         rpn_post_nms_top_n_test=protocol.proposals,
-        box_roi_pool=MultiScaleRoIAlign(list(names.values()), REGION, 2, canonical_scale=protocol.canonical),
+        box_roi_pool=MultiScaleRoIAlign(list(names.values()), REGION, 2, canonical_scale=CANONICAL),
         box_head=TwoMLPHead(protocol.channels * REGION**2, protocol.hidden),
         box_predictor=FastRCNNPredictor(protocol.hidden, num_classes + 1),
         box_batch_size_per_image=protocol.regions,
@@ -117,7 +112,7 @@ def detector(
 
 
 def freeze_batch_norm(module: nn.Module) -> None:
-    """Replace every batch norm inside ``module`` by its inference, without trained parameters."""
+    """Replace every batch norm inside ``module`` by its inference, without trained parameters, as usual in detection."""
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             frozen = FrozenBatchNorm2d(child.num_features, child.eps)

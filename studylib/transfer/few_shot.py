@@ -99,7 +99,7 @@ def applies(labels: Tensor, protocol: Episodes) -> bool:
 
 def large_classes(rows: list[Tensor], protocol: Episodes) -> list[Tensor]:
     """Those classes of `class_rows` that have images enough for an episode."""
-    return [found for found in rows if len(found) >= protocol.shots + protocol.queries]
+    return [images for images in rows if len(images) >= protocol.shots + protocol.queries]
 
 
 def class_rows(labels: Tensor) -> list[Tensor]:

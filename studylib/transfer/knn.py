@@ -9,7 +9,7 @@ from studylib import neighbours
 from studylib.data.splits import stratified_split
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_sets
-from studylib.transfer.protocols import Knn, KnnGrid
+from studylib.transfer.protocols import HELD_OUT, Knn, KnnGrid
 
 
 @dataclass(frozen=True)
@@ -37,23 +37,15 @@ class KnnGridResult:
 
 
 def knn_accuracy(
-    train: Tensor,
-    train_labels: Tensor,
-    test: Tensor,
-    test_labels: Tensor,
-    num_classes: int,
-    protocol: Knn,
-    *,
-    backend: str = "auto",
+    train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, num_classes: int, protocol: Knn
 ) -> KnnResult:
     """Accuracy of the weighted kNN classifier on ``test`` (m, d), with ``train`` (n, d) as the gallery.
 
-    With fewer than ``protocol.k`` training images all of them vote. ``backend`` as in `studylib.neighbours.search`.
+    With fewer than ``protocol.k`` training images all of them vote.
     """
     k = min(protocol.k, len(train))
-    predicted = neighbours.classify(
-        test, train, train_labels, num_classes, k=k, temperature=protocol.temperature, backend=backend
-    ).to(test_labels.device)
+    predicted = neighbours.classify(test, train, train_labels, num_classes, k=k, temperature=protocol.temperature)
+    predicted = predicted.to(test_labels.device)
     return KnnResult(top1(predicted, test_labels), mean_per_class(predicted, test_labels))
 
 
@@ -70,7 +62,7 @@ def knn_grid_accuracy(
         InputError: as `studylib.transfer.inputs.check_sets` and `stratified_split`.
     """
     check_sets(train, train_labels, test, test_labels, num_classes)
-    fit, held_out = stratified_split(train_labels, protocol.held_out, protocol.split_seed)
+    fit, held_out = stratified_split(train_labels, HELD_OUT, protocol.split_seed)
     gallery, labels = train[fit], train_labels[fit].to(train.device)
     ks = sorted({min(k, len(fit)) for k in protocol.k})
     similarity, rows = neighbours.search(train[held_out], gallery, ks[-1])
@@ -81,9 +73,15 @@ def knn_grid_accuracy(
     ]
     best = scores.index(max(scores))
     k, temperature = grid[best]
-    found = knn_accuracy(train, train_labels, test, test_labels, num_classes, Knn(k=k, temperature=temperature))
-    validation = tuple((*point, score) for point, score in zip(grid, scores, strict=True))
-    edge = any(
-        len(set(own)) > 1 and value in (min(own), max(own)) for value, own in ((k, ks), (temperature, protocol.temperature))
+    result = knn_accuracy(train, train_labels, test, test_labels, num_classes, Knn(k=k, temperature=temperature))
+    return KnnGridResult(
+        top1=result.top1,
+        mean_per_class=result.mean_per_class,
+        k=k,
+        temperature=temperature,
+        at_grid_edge=any(
+            len(set(values)) > 1 and best in (min(values), max(values))
+            for best, values in ((k, ks), (temperature, protocol.temperature))
+        ),
+        validation=tuple((*point, score) for point, score in zip(grid, scores, strict=True)),
     )
-    return KnnGridResult(found.top1, found.mean_per_class, k, temperature, edge, validation)

@@ -28,7 +28,7 @@ from torch.nn import functional
 from studylib.data.splits import stratified_split
 from studylib.errors import InputError, require
 from studylib.transfer.accuracy import mean_per_class, top1
-from studylib.transfer.protocols import GAIN, MAX_ITERATIONS, TOLERANCE, LinearProbe
+from studylib.transfer.protocols import GAIN, HELD_OUT, MAX_ITERATIONS, TOLERANCE, LinearProbe
 
 MEMORY = 10  # pairs of L-BFGS, as scikit-learn's (SciPy's default)
 SHORTEST_STEP = 1e-9  # ours: a line search that comes to this has met rounding
@@ -67,7 +67,7 @@ class LinearResult:
     at_grid_edge: bool
     """whether the best C is the first or last of the grid, so that a better one may lie outside"""
     converged: bool
-    """whether the fits for the C that were tried reached ``search_tolerance``, and the final one ``tolerance``"""
+    """whether the fits for the C that were tried reached ``search_tolerance``, and the final one `TOLERANCE`"""
     validation: tuple[tuple[float, float, float], ...]
     """(C, mean held-out cross entropy, held-out top-1 in %) for each C that was tried"""
 
@@ -87,23 +87,16 @@ def linear_probe(
     grid = protocol.grid()
     _check(train, train_labels, grid, num_classes)
     train, test = _single(train), _single(test)
-    fit, held_out = (
-        rows.to(train.device) for rows in stratified_split(train_labels.cpu(), protocol.held_out, protocol.split_seed)
-    )
+    rows = stratified_split(train_labels.cpu(), HELD_OUT, protocol.split_seed)
+    fit, held_out = (part.to(train.device) for part in rows)
     seen, unseen = normalised(protocol.normalise, train, test)
     axes = _Axes(seen)
-    design = axes.place(seen)
-    if protocol.normalise == "standardise":  # by what is known from the images fitted to
-        seen_part, held_part = normalised(protocol.normalise, train[fit], train[held_out])
-        part = _Axes(seen_part)
-        fitted, held = part.place(seen_part), part.place(held_part)
-    else:  # solutions do not depend on the axes, so that those of all images serve for a part of them
-        fitted, held = design[fit], design[held_out]
+    design = axes.place(seen)  # solutions do not depend on the axes, so that those of all images serve for a part of them
     present, targets = train_labels.unique(return_inverse=True)
-    best, fits, scores = _search(_Problem(fitted, targets[fit], len(present)), held, targets[held_out], protocol)
-    start = None if protocol.normalise == "standardise" else fits[best].solution
+    part = _Problem(design[fit], targets[fit], len(present))
+    best, fits, scores = _search(part, design[held_out], targets[held_out], protocol)
     problem = _Problem(design, targets, len(present))
-    final = next(_fits(problem, grid[best : best + 1], protocol.tolerance, protocol.max_iterations, start))
+    final = next(_fits(problem, grid[best : best + 1], TOLERANCE, protocol.max_iterations, fits[best].solution))
     predicted = present[(final.solution @ axes.place(unseen).T).argmax(0)]
     return LinearResult(
         top1=top1(predicted, test_labels),
@@ -135,13 +128,9 @@ def choose_C(
 
 
 def normalised(normalise: str, train: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-    """Both sets of features, normalised by what is known from the first."""
+    """Both sets of features, l2-normalised if ``normalise`` is ``l2``."""
     if normalise == "l2":
         return functional.normalize(train, dim=1), functional.normalize(other, dim=1)
-    if normalise == "standardise":
-        mean, deviation = train.double().mean(0), train.double().std(0, correction=0)
-        deviation = torch.where(deviation > 0, deviation, 1.0)  # a constant dimension becomes 0
-        return ((train - mean) / deviation).to(train.dtype), ((other - mean) / deviation).to(train.dtype)
     return train, other
 
 

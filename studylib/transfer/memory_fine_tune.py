@@ -18,10 +18,11 @@ from torch.nn import functional
 
 from studylib import neighbours
 from studylib.data import ImageSet
-from studylib.errors import InputError, choose
 from studylib.methods.look import leave_one_out
 from studylib.transfer import descent
-from studylib.transfer.linear_fine_tune import Budget, BudgetResult, carry_out
+from studylib.transfer.linear_fine_tune import Budget
+
+NO_POSITIVE = "nearest"  # ours: an image with none of its class among its neighbours gets the nearest one of it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,55 +37,43 @@ class MemoryFineTune(Budget):
     """neighbours that decide, in the loss and in the vote"""
     temperatures: tuple[float, ...] = (0.07,)
     """τ, of the loss and of the vote"""
-    no_positive: str = "nearest"
-    """for an image with none of its class among its neighbours: ``nearest`` adds the nearest, ``skip`` leaves it out (SNCA)"""
 
     def __post_init__(self) -> None:
         for name, values in (("ks", self.ks), ("temperatures", self.temperatures)):
-            if not values or min(values) <= 0:
-                raise InputError(f"memory_fine_tune.{name}", values, "must be some positive numbers")
-        choose("memory_fine_tune.no_positive", self.no_positive, ("nearest", "skip"))
+            self.check(name, bool(values) and min(values) > 0, "must be some positive numbers")
         super().__post_init__()
 
     def grid(self) -> list[tuple[float, int, float]]:
         """(lr, k, τ), in the order in which equals are preferred."""
         return list(itertools.product(self.learning_rates, self.ks, self.temperatures))
 
-    def said(self) -> str:
+    def options(self, point: tuple[float, int, float]) -> dict[str, Any]:
+        return super().options(point) | {"k": point[1], "temperature": point[2]}
+
+    def kind(self) -> str:
         return (
             f"memory fine-tuning (our reconstruction of LOOK's): leave-one-out kNN loss of the {self.what}, "
-            f"k={descent.said(self.ks)}, τ={descent.said(self.temperatures)}, no positive: {self.no_positive}"
+            f"k={descent.joined(self.ks)}, τ={descent.joined(self.temperatures)}, no positive: {NO_POSITIVE}"
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MemoryFineTuneResult(BudgetResult):
-    """Accuracies on the test images in %, and what they cost."""
+class MemoryFineTuneResult(descent.Result):
+    """Accuracies on the test images in %, and how they came about."""
 
     k: int
     temperature: float
 
 
 def memory_fine_tune_accuracy(
-    network: nn.Module,
-    images: ImageSet,
-    protocol: MemoryFineTune,
-    device: str | torch.device | None = None,
-    *,
-    features: Tensor | None = None,
+    network: nn.Module, images: ImageSet, protocol: MemoryFineTune, *, features: Tensor | None = None
 ) -> MemoryFineTuneResult:
     """Test accuracy by weighted kNN among all training images, with the lr, k and τ best on held-out training images.
 
-    Arguments and errors are those of `studylib.transfer.linear_fine_tune.linear_fine_tune_accuracy`.
+    The test images are used once, after the choice. Arguments and errors are those of `studylib.transfer.descent.carry_out`.
     """
-
-    def fit(body: nn.Module, point: tuple[float, int, float], *data: Tensor, **options: Any) -> Tensor | None:
-        lr, k, temperature = point
-        return fit_memory(body, *data, k=k, temperature=temperature, no_positive=protocol.no_positive, lr=lr, **options)
-
-    found = carry_out(network, images, protocol, device, features, Projection, fit)
-    lr, k, temperature = found.pop("point")
-    return MemoryFineTuneResult(learning_rate=lr, k=k, temperature=temperature, **found)
+    (_, k, temperature), fields = descent.carry_out(network, images, protocol, fit_memory, head=Projection, features=features)
+    return MemoryFineTuneResult(**fields, k=k, temperature=temperature)
 
 
 class Projection(nn.Module):
@@ -114,30 +103,29 @@ class Memory:
 
 def fit_memory(
     body: nn.Module,
-    seen: Tensor,
+    values: Tensor,
     labels: Tensor,
-    unseen: Tensor,
+    queries: Tensor,
     *,
     k: int,
     temperature: float,
-    no_positive: str,
     device: torch.device,
     **options: Any,
 ) -> Tensor | None:
-    """Classes of ``unseen`` after a copy of ``body`` was trained with the memory; None if that diverged.
+    """Classes of ``queries`` after a copy of ``body`` was trained with the memory; None if that diverged.
 
-    The memory begins with all of ``seen`` in eval mode. A step writes the embeddings that its loss was computed from, those
+    The memory begins with all of ``values`` in eval mode. A step writes the embeddings that its loss was computed from, those
     before the weights move (as SNCA's memory), so that no image passes twice. After the last step all are embedded anew,
     whole and in eval mode, for the vote. ``options`` are those of `studylib.transfer.descent.descend`.
     """
     body, labels = copy.deepcopy(body).to(device), labels.to(device)
-    memory = Memory(descent.encode(body, seen, device), labels)
+    memory = Memory(descent.encode(body, values, device), labels)
 
     def loss(inputs: Tensor, rows: Tensor) -> Tensor:
-        return memory.loss(body(inputs), rows, k=k, temperature=temperature, no_positive=no_positive)
+        return memory.loss(body(inputs), rows, k=k, temperature=temperature, no_positive=NO_POSITIVE)
 
-    if not descent.descend(body, seen, loss, device=device, **options):
+    if not descent.descend(body, values, loss, device=device, **options):
         return None
-    gallery, queries = (descent.encode(body, values, device) for values in (seen, unseen))
-    options = {"k": min(k, len(gallery)), "temperature": temperature}
-    return neighbours.classify(queries, gallery, labels, int(labels.max()) + 1, **options).cpu()
+    gallery, queries = (descent.encode(body, images, device) for images in (values, queries))
+    k, classes = min(k, len(gallery)), int(labels.max()) + 1
+    return neighbours.classify(queries, gallery, labels, classes, k=k, temperature=temperature).cpu()

@@ -12,7 +12,7 @@ from studylib.transfer.accuracy import interval, mean_per_class, top1
 from studylib.transfer.few_shot import class_rows
 from studylib.transfer.inputs import check_sets
 from studylib.transfer.linear import choose_C, fit_path, normalised
-from studylib.transfer.protocols import LinearProbe
+from studylib.transfer.protocols import HELD_OUT, LinearProbe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,11 +78,11 @@ def per_class_accuracy(
     linear, labels = protocol.linear, train_labels.cpu()
     train, test = (rows.to(torch.promote_types(rows.dtype, torch.float32)) for rows in (train, test))
     train_labels, test_labels, test = (values.to(train.device) for values in (train_labels, test_labels, test))
-    grid, options = linear.grid(), {"tolerance": linear.tolerance, "max_iterations": linear.max_iterations}
+    grid = linear.grid()
     sizes = torch.tensor([len(rows) for rows in class_rows(labels)])
-    found = {count: [] for count in protocol.images}
+    draws_of = {count: [] for count in protocol.images}
     for draw in range(protocol.draws):
-        fit, held_out = stratified_split(labels, linear.held_out, linear.split_seed + draw)
+        fit, held_out = stratified_split(labels, HELD_OUT, linear.split_seed + draw)
         generator = torch.Generator().manual_seed(linear.split_seed + draw)
         rest, everything = _shuffled(labels, fit, generator), _shuffled(labels, torch.arange(len(labels)), generator)
         for count in protocol.images:
@@ -91,12 +91,12 @@ def per_class_accuracy(
             best, reached = choose_C(seen, train_labels[rows], unseen, train_labels[held_out], num_classes, linear)
             rows = torch.cat([own[:count] for own in everything])
             seen, unseen = normalised(linear.normalise, train[rows], test)
-            final = fit_path(seen, train_labels[rows], grid[best : best + 1], num_classes, **options)
+            final = fit_path(seen, train_labels[rows], grid[best : best + 1], num_classes, max_iterations=linear.max_iterations)
             predicted = final.predict(unseen)[0]
             scores = top1(predicted, test_labels), mean_per_class(predicted, test_labels)
-            found[count].append((*scores, best, reached and bool(final.converged.all())))
+            draws_of[count].append((*scores, best, reached and bool(final.converged.all())))
     results = []
-    for count, draws in found.items():
+    for count, draws in draws_of.items():
         accuracy, per_class, best, converged = zip(*draws, strict=True)
         results.append(
             PerClassResult(

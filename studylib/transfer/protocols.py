@@ -10,8 +10,9 @@ from studylib.errors import InputError, choose, require
 
 TOLERANCE = 5e-7  # ours: keeps the objective within 1e-4 of the minimum, see `studylib.transfer.fit_path`
 MAX_ITERATIONS = 500  # ours
+HELD_OUT = 0.2  # share of the training images that settings are chosen on; t-ReX's (code:transfer/logreg)
 GAIN = 0.01  # ours: share of the cross entropy that features have to explain for C to be chosen by likelihood
-NORMALISE = {"none": "as they are", "l2": "l2-normalised", "standardise": "standardised"}
+NORMALISE = {"none": "as they are", "l2": "l2-normalised"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,20 +40,18 @@ class KnnGrid:
 
     k: tuple[int, ...] = (5, 10, 20, 50, 100, 200)
     temperature: tuple[float, ...] = (0.02, 0.07, 0.2)
-    held_out: float = 0.2
     split_seed: int = 0
 
     def __post_init__(self) -> None:
         require("knn_grid.k", self.k, self.k and min(self.k) >= 1, "must be numbers of at least 1")
         if not self.temperature or not min(self.temperature) > 0:
             raise InputError("knn_grid.temperature", self.temperature, "must be positive numbers")
-        require("knn_grid.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""
         ks, temperatures = ("|".join(f"{value:g}" for value in values) for values in (self.k, self.temperature))
         return (
-            f"kNN: cosine, k={ks}, votes exp(s/T), T={temperatures} chosen on {self.held_out:.0%} of the training images "
+            f"kNN: cosine, k={ks}, votes exp(s/T), T={temperatures} chosen on {HELD_OUT:.0%} of the training images "
             f"(stratified, seed {self.split_seed})"
         )
 
@@ -61,26 +60,23 @@ class KnnGrid:
 class LinearProbe:
     """Multinomial logistic regression over a grid of C, chosen on held-out training images, then fitted on all.
 
-    The range of C and the share of held-out images are t-ReX's (code:transfer/logreg), which tries 30 random C.
+    The range of C is t-ReX's (code:transfer/logreg), which tries 30 random C.
     """
 
     C_low: float = 1e-5
     C_high: float = 1e6
     values: int = 20
     """number of C, evenly spaced in the logarithm; ours"""
-    held_out: float = 0.2
     split_seed: int = 0
-    tolerance: float = TOLERANCE
-    """share of the objective that may be missing when a fit stops, by an estimate (`studylib.transfer.fit_path`); ours"""
     search_tolerance: float = 1e-3
-    """the same while C is searched for; ours"""
+    """share of the objective that may be missing when a fit stops (`studylib.transfer.fit_path`), while C is searched for;
+    the final fit has the default, `TOLERANCE`; ours"""
     max_iterations: int = MAX_ITERATIONS
     """of L-BFGS for each C; a fit that needs more is reported; ours"""
     patience: int = 2
     """larger C that are tried after the best so far, before the search ends; 0: the whole grid; ours"""
     normalise: str = "none"
-    """none: features as they are (t-ReX); l2: each image's features to length 1; standardise: each dimension to mean 0 and
-    variance 1 on the images fitted to"""
+    """none: features as they are (t-ReX); l2: each image's features to length 1"""
 
     def __post_init__(self) -> None:
         choose("linear.normalise", self.normalise, NORMALISE)
@@ -88,9 +84,7 @@ class LinearProbe:
             raise InputError("linear.C_low", self.C_low, f"must be positive and at most C_high={self.C_high:g}")
         if self.values < 1 or (self.values > 1 and self.C_low == self.C_high):
             raise InputError("linear.values", self.values, "must be at least 1, and 1 if C_low is C_high")
-        require("linear.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
-        for field in ("tolerance", "search_tolerance"):
-            require(f"linear.{field}", getattr(self, field), getattr(self, field) > 0, "must be positive")
+        require("linear.search_tolerance", self.search_tolerance, self.search_tolerance > 0, "must be positive")
         require("linear.patience", self.patience, self.patience >= 0, "must be 0, for the whole grid, or more")
         require("linear.max_iterations", self.max_iterations, self.max_iterations >= 1, "must be at least 1")
 
@@ -101,8 +95,8 @@ class LinearProbe:
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""
         return (
-            f"linear: logistic regression by L-BFGS (tolerance {self.tolerance:g}), features {NORMALISE[self.normalise]}; "
-            f"of {self.values} C in {self.C_low:g}…{self.C_high:g} that of the highest likelihood on {self.held_out:.0%} of "
+            f"linear: logistic regression by L-BFGS (tolerance {TOLERANCE:g}), features {NORMALISE[self.normalise]}; "
+            f"of {self.values} C in {self.C_low:g}…{self.C_high:g} that of the highest likelihood on {HELD_OUT:.0%} of "
             f"the training images (stratified, seed {self.split_seed}; tolerance {self.search_tolerance:g}, "
             + (f"until {self.patience} larger ones are worse" if self.patience else "all of them")
             + f"), of the highest accuracy where no cross entropy is {GAIN:.0%} below that of the classes' shares; "

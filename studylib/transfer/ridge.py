@@ -11,6 +11,7 @@ from studylib.data.splits import stratified_split
 from studylib.errors import InputError, require
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_set, check_sets
+from studylib.transfer.protocols import HELD_OUT
 
 CHUNK = 4096  # ours: rows taken to float64 at a time
 
@@ -27,14 +28,12 @@ class RidgeProbe:
     high: float = 1e3
     values: int = 28
     """number of penalties, evenly spaced in the logarithm: three for each factor of ten"""
-    held_out: float = 0.2
     split_seed: int = 0
 
     def __post_init__(self) -> None:
         require("ridge.low", self.low, 0 < self.low <= self.high, f"must be positive and at most high={self.high:g}")
         if self.values < 1 or (self.values > 1 and self.low == self.high):
             raise InputError("ridge.values", self.values, "must be at least 1, and 1 if low is high")
-        require("ridge.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def grid(self) -> Tensor:
         """The penalties (values,) float64, ascending."""
@@ -44,7 +43,7 @@ class RidgeProbe:
         """The protocol in words, as printed with every table."""
         return (
             f"ridge: regression of centred one-hot targets, {self.values} penalties in {self.low:g}…{self.high:g} of the "
-            f"mean eigenvalue chosen on {self.held_out:.0%} of the training images (stratified, seed {self.split_seed}), "
+            f"mean eigenvalue chosen on {HELD_OUT:.0%} of the training images (stratified, seed {self.split_seed}), "
             "refitted on all"
         )
 
@@ -87,12 +86,12 @@ class Ridge:
 
     def predict(self, features: Tensor, penalties: Tensor) -> Tensor:
         """Classes (K, N) of features (N, d), those of the largest output, for K penalties."""
-        found = []
+        classes = []
         for part in features.split(CHUNK):
             rotated = (part.double() - self.mean) @ self.rotation
             solutions = (self.projected / (self.spectrum + value * self.unit)[:, None] for value in penalties.tolist())
-            found.append(torch.stack([(rotated @ solution + self.shares).argmax(1) for solution in solutions]))
-        return torch.cat(found, dim=1)
+            classes.append(torch.stack([(rotated @ solution + self.shares).argmax(1) for solution in solutions]))
+        return torch.cat(classes, dim=1)
 
 
 def fit_ridge(features: Tensor, labels: Tensor, num_classes: int) -> Ridge:
@@ -134,7 +133,7 @@ def ridge_probe(
     """
     check_sets(train, train_labels, test, test_labels, num_classes)
     grid = protocol.grid()
-    fit, held_out = stratified_split(train_labels, protocol.held_out, protocol.split_seed)
+    fit, held_out = stratified_split(train_labels, HELD_OUT, protocol.split_seed)
     train_labels, test_labels, test = (values.to(train.device) for values in (train_labels, test_labels, test))
     predicted = fit_ridge(train[fit], train_labels[fit], num_classes).predict(train[held_out], grid)
     scores = [top1(row, train_labels[held_out]) for row in predicted]

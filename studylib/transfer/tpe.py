@@ -46,9 +46,9 @@ def search(
     return [(trial.params, trial.value) for trial in study.trials]
 
 
-def best(found: list[tuple[dict[str, float], float]]) -> dict[str, float]:
+def best(trials: list[tuple[dict[str, float], float]]) -> dict[str, float]:
     """Values of the best trial, the first of equals, which is Optuna's choice as well."""
-    return max(found, key=lambda trial: trial[1])[0]
+    return max(trials, key=lambda trial: trial[1])[0]
 
 
 def at_edge(value: float, low: float, high: float) -> bool:

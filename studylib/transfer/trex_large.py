@@ -7,11 +7,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from studylib.data.splits import stratified_split
-from studylib.errors import InputError, require
+from studylib.errors import require
 from studylib.transfer import tpe
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_sets
+from studylib.transfer.protocols import HELD_OUT
 from studylib.transfer.sgd import MOMENTUM, train_heads
+
+RANGES = {"learning_rate": (1e-1, 1e2), "weight_decay": (1e-12, 1e-4)}
+"""what the trials look in: t-ReX's; the product of the ends must be below 1 (`studylib.transfer.sgd.train_heads`)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,26 +25,15 @@ class TrexLarge:
     All values are t-ReX's (code:transfer/classifier_training.py, logreg_trainer.py; papers.md 3.3), but for the seed.
     """
 
-    learning_rate_low: float = 1e-1
-    learning_rate_high: float = 1e2
-    weight_decay_low: float = 1e-12
-    weight_decay_high: float = 1e-4
     epochs: int = 100
     batch: int = 1024
     trials: int = 30
-    held_out: float = 0.2
     seed: int = 0
     """of the split, the trials, the initial weights and the batches; ours (t-ReX: several, averaged)"""
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "weight_decay"):
-            low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
-            require(f"trex_large.{name}_low", low, 0 < low < high, f"must be positive and below {name}_high={high:g}")
-        if not self.learning_rate_high * self.weight_decay_high < 1:
-            raise InputError("trex_large.weight_decay_high", self.weight_decay_high, "times learning_rate_high must be below 1")
         for field in ("epochs", "batch", "trials"):
             require(f"trex_large.{field}", getattr(self, field), getattr(self, field) >= 1, "must be at least 1")
-        require("trex_large.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def schedule(self) -> list[float]:
         """Factor of the learning rate in each epoch: a cosine, one epoch late as in t-ReX's code (papers.md 3.7, item 8)."""
@@ -48,12 +41,11 @@ class TrexLarge:
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""
+        rates, decays = (f"{low:g}…{high:g}" for low, high in RANGES.values())
         return (
             f"t-ReX, large sets: linear layer, features l2-normalised, SGD (momentum {MOMENTUM}, batch {self.batch}, "
-            f"{self.epochs} epochs, cosine), {self.trials} TPE trials of lr in "
-            f"{self.learning_rate_low:g}…{self.learning_rate_high:g} and weight decay in "
-            f"{self.weight_decay_low:g}…{self.weight_decay_high:g} on {self.held_out:.0%} of the training images "
-            f"(stratified, seed {self.seed}), refitted on all"
+            f"{self.epochs} epochs, cosine), {self.trials} TPE trials of lr in {rates} and weight decay in {decays} on "
+            f"{HELD_OUT:.0%} of the training images (stratified, seed {self.seed}), refitted on all"
         )
 
 
@@ -89,7 +81,7 @@ def trex_large_probe(
         InputError: as `studylib.transfer.inputs.check_sets` and `stratified_split`.
     """
     check_sets(train, train_labels, test, test_labels, num_classes)
-    fit, held_out = stratified_split(train_labels, protocol.held_out, protocol.seed)
+    fit, held_out = stratified_split(train_labels, HELD_OUT, protocol.seed)
     train_labels, test_labels, test = (values.to(train.device) for values in (train_labels, test_labels, test))
     train, test = (functional.normalize(features.float(), dim=1) for features in (train, test))
 
@@ -99,26 +91,23 @@ def trex_large_probe(
         return train_heads(seen, labels, rates, decays, **options).predict(unseen)[0]
 
     seen, seen_labels, unseen, unseen_labels = train[fit], train_labels[fit], train[held_out], train_labels[held_out]
-    found = tpe.search(
+    trials = tpe.search(
         lambda values: top1(predict(values, seen, seen_labels, unseen), unseen_labels),
-        {
-            "learning_rate": (protocol.learning_rate_low, protocol.learning_rate_high),
-            "weight_decay": (protocol.weight_decay_low, protocol.weight_decay_high),
-        },
+        RANGES,
         trials=protocol.trials,
         seed=protocol.seed,
         joint=True,
     )
-    best = tpe.best(found)
+    best = tpe.best(trials)
     rate, decay = best["learning_rate"], best["weight_decay"]
-    low, high = protocol.weight_decay_low, protocol.weight_decay_high
+    low, high = RANGES["weight_decay"]
     predicted = predict(best, train, train_labels, test)
     return TrexLargeResult(
         top1=top1(predicted, test_labels),
         mean_per_class=mean_per_class(predicted, test_labels),
         learning_rate=rate,
         weight_decay=decay,
-        at_grid_edge=tpe.at_edge(rate, protocol.learning_rate_low, protocol.learning_rate_high)
+        at_grid_edge=tpe.at_edge(rate, *RANGES["learning_rate"])
         or (tpe.at_edge(decay, low, high) and decay > (low * high) ** 0.5),
-        validation=tuple((values["learning_rate"], values["weight_decay"], value) for values, value in found),
+        validation=tuple((values["learning_rate"], values["weight_decay"], value) for values, value in trials),
     )

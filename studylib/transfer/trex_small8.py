@@ -11,6 +11,7 @@ from studylib.errors import InputError, require
 from studylib.transfer import tpe
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_sets
+from studylib.transfer.protocols import HELD_OUT
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,7 +24,6 @@ class TrexSmall8:
     C_low: float = 1e-5
     C_high: float = 1e6
     trials: int = 30
-    held_out: float = 0.2
     max_iterations: int = 2000
     """of L-BFGS in one fit; a fit that needs more is reported"""
     seed: int = 0
@@ -34,13 +34,12 @@ class TrexSmall8:
             raise InputError("trex_small8.C_low", self.C_low, f"must be positive and below C_high={self.C_high:g}")
         for field in ("trials", "max_iterations"):
             require(f"trex_small8.{field}", getattr(self, field), getattr(self, field) >= 1, "must be at least 1")
-        require("trex_small8.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""
         return (
             f"t-ReX, small sets: logistic regression (scikit-learn, L-BFGS, at most {self.max_iterations} iterations), "
-            f"features as they are, {self.trials} TPE trials of C in {self.C_low:g}…{self.C_high:g} on {self.held_out:.0%} of "
+            f"features as they are, {self.trials} TPE trials of C in {self.C_low:g}…{self.C_high:g} on {HELD_OUT:.0%} of "
             f"the training images (stratified, seed {self.seed}), refitted on all"
         )
 
@@ -75,7 +74,7 @@ def trex_small8_probe(
         InputError: as `studylib.transfer.inputs.check_sets` and `stratified_split`.
     """
     check_sets(train, train_labels, test, test_labels, num_classes)
-    fit, held_out = stratified_split(train_labels, protocol.held_out, protocol.seed)
+    fit, held_out = stratified_split(train_labels, HELD_OUT, protocol.seed)
     train, test, train_labels, test_labels = (values.cpu() for values in (train, test, train_labels, test_labels))
     converged = []
 
@@ -88,8 +87,8 @@ def trex_small8_probe(
         predicted = predict(values["C"], train[fit], train_labels[fit], train[held_out])
         return top1(predicted, train_labels[held_out])
 
-    found = tpe.search(score, {"C": (protocol.C_low, protocol.C_high)}, trials=protocol.trials, seed=protocol.seed)
-    C = tpe.best(found)["C"]
+    trials = tpe.search(score, {"C": (protocol.C_low, protocol.C_high)}, trials=protocol.trials, seed=protocol.seed)
+    C = tpe.best(trials)["C"]
     predicted = predict(C, train, train_labels, test)
     return TrexSmall8Result(
         top1=top1(predicted, test_labels),
@@ -97,7 +96,7 @@ def trex_small8_probe(
         C=C,
         at_grid_edge=tpe.at_edge(C, protocol.C_low, protocol.C_high),
         converged=all(converged),
-        validation=tuple((values["C"], value) for values, value in found),
+        validation=tuple((values["C"], value) for values, value in trials),
     )
 
 
