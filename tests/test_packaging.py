@@ -75,14 +75,21 @@ def test_supported_pythons_are_the_same_everywhere():
     assert "(3, 11) <= sys.version_info[:2] < (3, 14)" in (ROOT / "Makefile").read_text()
 
 
-def test_every_yaml_is_package_data():
-    found = {file.relative_to(ROOT / "studylib").as_posix() for file in (ROOT / "studylib").rglob("*.yaml")}
-    assert {"scales/quick.yaml", "data/splits.yaml"} <= found
+def test_every_yaml_and_readme_is_package_data():
+    files = [file for kind in ("yaml", "md") for file in (ROOT / "studylib").rglob(f"*.{kind}")]
+    found = {file.relative_to(ROOT / "studylib").as_posix() for file in files}
+    assert {"scales/quick.yaml", "data/splits.yaml", "papers/README.md"} <= found
     assert all((resources.files("studylib") / name).is_file() for name in found)
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+<<<<<<< HEAD
     assert settings["package-data"] == {"studylib": ["**/*.yaml", "**/*.jinja"]}
     others = {file.suffix for file in (ROOT / "studylib").rglob("*") if file.is_file() and "__pycache__" not in file.parts}
     assert others == {".py", ".yaml", ".jinja"}
+=======
+    assert settings["package-data"] == {"studylib": ["**/*.md", "**/*.yaml"]}
+    others = {file.suffix for file in (ROOT / "studylib").rglob("*") if file.is_file() and "__pycache__" not in file.parts}
+    assert others == {".md", ".py", ".yaml"}
+>>>>>>> wt-front~1
 
 
 def test_every_folder_of_the_package_is_packaged():
