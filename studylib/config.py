@@ -1,33 +1,25 @@
-"""What a pre-training run is: frozen settings that refuse what they do not know, and the run id they hash to."""
+"""The settings of a pre-training run, checked on construction, and the run id that is their hash."""
 
 import dataclasses
 import hashlib
 import json
-import types
 import typing
 from dataclasses import dataclass, field
-from functools import cache
-from importlib import resources
 from typing import Any
 
-import yaml
-
-from studylib import precision, values
+from studylib import precision
 from studylib.data.augment import Augmentation
-from studylib.errors import InputError, choose
+from studylib.errors import choose, require
+from studylib.method_table import METHODS
+from studylib.scale import scale
+from studylib.values import build
 
 SCHEMA = 2  # raised when the meaning of a setting changes, so that old runs are not taken for new ones
 
 
-def require(field: str, value: object, ok: bool, fix: str) -> None:
-    """Raise an `InputError` for ``field`` unless ``ok``."""
-    if not ok:
-        raise InputError(field, value, fix)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """ResNet of basic or bottleneck blocks; see `studylib.models.encoder`."""
+    """A ResNet of basic or bottleneck blocks (`studylib.models.encoder`)."""
 
     arch: str = "resnet10"
     """resnet10, resnet18, resnet34, resnet50 or resnet101"""
@@ -44,15 +36,15 @@ class Encoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Projector:
-    """L hidden blocks of linear, batch norm and activation, then a linear layer; every part can be left out."""
+    """L hidden blocks of linear layer, batch norm and activation, then a linear layer; each part can be left out."""
 
     hidden_layers: int = 0
-    """number of hidden blocks L; with ``out`` 0 as well there is no projector. At 0 the settings of blocks (width, linear,
-    batch_norm, activation, bias) mean nothing"""
+    """number of hidden blocks L; if ``out`` is 0, too, there is no projector. At 0 the settings of blocks (width, linear,
+    batch_norm, activation, bias) have no effect"""
     width: int = 2048
     """width of the hidden linear layers"""
     out: int = 0
-    """width of the last linear layer; 0 leaves it out"""
+    """width of the last linear layer; 0: no such layer"""
     linear: bool = True
     """whether the hidden blocks have a linear layer"""
     batch_norm: bool = True
@@ -76,7 +68,7 @@ class Projector:
 
     @property
     def empty(self) -> bool:
-        """Whether it has hidden blocks, but nothing in them and nothing after them."""
+        """Whether it has hidden blocks without any layer, and no last layer."""
         return self.exists and not (self.linear or self.batch_norm or self.activation != "none" or self.out)
 
 
@@ -111,10 +103,10 @@ class Optimisation:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiCrop:
-    """How many crops of an image a method sees; local ones are smaller and see less (t-ReX, papers.md 3.2)."""
+    """The number of crops of an image; local ones are smaller and cover less of it (t-ReX, papers.md 3.2)."""
 
     global_crops: int = 1
-    """crops drawn as ``augmentation`` says"""
+    """crops that are drawn by ``augmentation``"""
     local_crops: int = 0
     local_size: int = 0
     """side of the local crops in pixels"""
@@ -126,9 +118,9 @@ class MultiCrop:
     def __post_init__(self) -> None:
         require("multi_crop.global_crops", self.global_crops, self.global_crops >= 1, "must be at least 1")
         require("multi_crop.local_crops", self.local_crops, self.local_crops >= 0, "must be 0 or more")
-        named = self.local_size >= 1 if self.local_crops else self.local_size == 0
+        fits = self.local_size >= 1 if self.local_crops else self.local_size == 0
         fix = "must be positive with local crops, and 0 without"
-        require("multi_crop.local_size", self.local_size, named, fix)
+        require("multi_crop.local_size", self.local_size, fits, fix)
         low, high = self.local_scale
         require(
             "multi_crop.local_scale", self.local_scale, 0 < low <= high <= 1, "must be two shares in (0, 1], the smaller first"
@@ -148,7 +140,7 @@ class CrossEntropy:
 
 @dataclass(frozen=True, kw_only=True)
 class Ema:
-    """The second network, an exponential moving average of encoder and projector: ours <- m ours + (1 - m) trained."""
+    """The second network, an exponential moving average of encoder and projector: average <- m average + (1 - m) trained."""
 
     momentum: float = 0.999
     """m"""
@@ -169,9 +161,9 @@ class Bank:
 
     length: int = 8192
     start: str = "empty"
-    """empty: what was not written does not count; random: full of random keys and labels (the official t-ReX)"""
+    """empty: slots that were not written are ignored; random: filled with random keys and labels (the official t-ReX)"""
     tail: str = "wrap"
-    """wrap: a batch that does not fit before the end goes on at the beginning; drop: its rest is lost (the official t-ReX)"""
+    """wrap: a batch that does not fit before the end continues at the beginning; drop: its rest is lost (the official t-ReX)"""
 
     def __post_init__(self) -> None:
         require("bank.length", self.length, self.length >= 2, "must be at least 2")
@@ -181,15 +173,15 @@ class Bank:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Settings of ``look``; the paper's values are unknown (papers.md 1.2), all of these are ours."""
+    """Settings of ``look``; all values are ours, as the paper's are unknown (papers.md 1.2)."""
 
     k: int = 200
-    """neighbours that decide; the length of the bank makes it soft-neighbour NCA"""
+    """number of neighbours in the loss; with the length of the bank it is soft-neighbour NCA"""
     no_positive: str = "skip"
-    """anchors without a neighbour of their class: skip (as SNCA's code) or nearest, which adds the nearest of the class"""
+    """anchors without a neighbour of their class: skip (as in SNCA's code), or nearest: add the nearest key of the class"""
     start: str = "falling"
-    """how training gets off a random network. falling: k falls linearly from the bank's length; warmup: cross entropy
-    first; ramp: the momentum rises linearly from 0; filled: no gradient until the bank is full; fixed: nothing"""
+    """how training starts from random weights. falling: k falls linearly from the bank's length; warmup: cross entropy
+    first; ramp: the momentum rises linearly from 0; filled: no gradient until the bank is full; fixed: no change of the loss"""
     start_share: float = 0.4
     """share of the training steps that falling, warmup and ramp take"""
 
@@ -204,11 +196,11 @@ class Look:
 
 @dataclass(frozen=True, kw_only=True)
 class TRexPlain:
-    """t-ReX without OCM: class weights that are learned."""
+    """Settings of ``trex_plain``, t-ReX without OCM: class weights are learned."""
 
     weight_std: float = 0.02
-    """standard deviation from which the learned class weights start (code:trex.py). Ours, where it is larger: only their
-    direction counts, and the shorter they are, the further a step turns them"""
+    """standard deviation of the initial class weights (code:trex.py). A larger value is ours: only the direction of a weight
+    vector matters, and a step turns a short vector further than a long one"""
 
     def __post_init__(self) -> None:
         require("trex_plain.weight_std", self.weight_std, self.weight_std > 0, "must be positive")
@@ -216,7 +208,7 @@ class TRexPlain:
 
 @dataclass(frozen=True, kw_only=True)
 class Byol:
-    """BYOL's own settings."""
+    """Settings of ``byol``."""
 
     width: int = 4096
     """width of the predictor's hidden layer (BYOL's for ResNet-50)"""
@@ -227,10 +219,10 @@ class Byol:
 
 @dataclass(frozen=True, kw_only=True)
 class Dino:
-    """Settings of ``dino``; the student's temperature is ``temperature``."""
+    """Settings of ``dino``; ``temperature`` is the student's."""
 
     prototypes: int = 4096
-    """outputs of the head, over which the two networks' softmaxes are compared"""
+    """number of outputs of the head; the loss compares the two networks' softmaxes over them"""
     teacher_temperature: float = 0.04
     centre_momentum: float = 0.9
 
@@ -242,16 +234,16 @@ class Dino:
 
 @dataclass(frozen=True, kw_only=True)
 class Monitor:
-    """What is looked at while training; nothing is chosen by it."""
+    """What is measured during training; no choice depends on it."""
 
     every: int = 1
     """epochs between upstream kNN accuracies; 0 for never"""
     gallery: int = 5000
-    """training images among which neighbours are looked for"""
+    """number of training images in which neighbours are searched"""
     queries: int = 2000
-    """test images classified"""
+    """number of test images that are classified"""
     snapshots: str = "final"
-    """final; ends: random weights, too; log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
+    """final; ends: also the random weights; log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
 
     def __post_init__(self) -> None:
         choose("monitor.snapshots", self.snapshots, ("final", "ends", "log"))
@@ -262,12 +254,12 @@ class Monitor:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything that decides a pre-training run's weights and metrics."""
+    """Everything that determines the weights and metrics of a pre-training run."""
 
     method: str
     seed: int
     data: str
-    """data set and optionally a part of its classes, ``cifar100/natural``"""
+    """name of a data set, optionally with a part of its classes, such as ``cifar100/natural``"""
     encoder: Encoder = field(default_factory=Encoder)
     projector: Projector = field(default_factory=Projector)
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -294,22 +286,20 @@ class RunConfig:
             require("projector", "none", self.projector.exists, "sl_mlp needs one; use method=sl for none")
         fix = "the blocks would be empty, and there is no last layer"
         require("projector.hidden_layers", self.projector.hidden_layers, not self.projector.empty, fix)
-        used = METHODS[self.method]
-        for name in sorted({name for names in METHODS.values() for name in names} - set(used)):
-            given = changed(self).get(name)
-            require(name, given, given is None, f"{self.method} does not use it; its own settings are {', '.join(used)}")
-        crops = self.multi_crop.global_crops
-        if self.method in ("supcon", "simclr"):
-            require("multi_crop.global_crops", crops, crops >= 2, f"{self.method} compares views: at least 2")
-        if self.method in ("moco_v1", "moco_v2", "byol", "dino"):
-            require("multi_crop.global_crops", crops, crops == 2, f"{self.method} compares two views: must be 2")
-        if self.method in ("moco_v1", "moco_v2", "byol"):
-            local = self.multi_crop.local_crops
-            require("multi_crop.local_crops", local, local == 0, f"{self.method} uses none: must be 0")
-        if "bank" in used:
+        row = METHODS[self.method]
+        given = changed(self)
+        for name in sorted({name for other in METHODS.values() for name in other.groups} - set(row.groups)):
+            fix = f"{self.method} does not use it; its own settings are {', '.join(row.groups)}"
+            require(name, given.get(name), name not in given, fix)
+        crops, (least, most) = self.multi_crop.global_crops, row.views
+        wanted = "two views: must be 2" if least == most else f"views: at least {least}"
+        require("multi_crop.global_crops", crops, least <= crops <= most, f"{self.method} compares {wanted}")
+        local = self.multi_crop.local_crops
+        require("multi_crop.local_crops", local, row.local_crops or local == 0, f"{self.method} uses none: must be 0")
+        if "bank" in row.groups:
             length, batch = self.bank.length, self.optimisation.batch
             require("bank.length", length, length >= batch, f"must hold at least one batch of {batch}")
-        if "look" in used:
+        if "look" in row.groups:
             require("look.k", self.look.k, self.look.k <= self.bank.length, f"is more than bank.length={self.bank.length}")
             waits = self.look.start != "filled" or self.bank.start == "empty"
             require("look.start", self.look.start, waits, f"waits for nothing with bank.start={self.bank.start}")
@@ -318,8 +308,8 @@ class RunConfig:
     def id(self) -> str:
         """Ten hexadecimal digits that name the run.
 
-        Settings at their default do not enter, so that a setting added later leaves old runs valid; ``training.record``
-        compares the whole stored configuration, so that a changed default is refused instead of mistaken.
+        Settings at their default are not part of the hash, so that a new setting leaves the ids of old runs as they are;
+        ``training.record`` compares the whole stored configuration, so that a changed default is refused.
         """
         content = json.dumps([SCHEMA, changed(self)], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(content.encode()).hexdigest()[:10]
@@ -328,23 +318,6 @@ class RunConfig:
     def name(self) -> str:
         """Name of the run's folder."""
         return f"{self.method}-{self.id}"
-
-
-METHODS = {
-    "sl": ("cross_entropy", "multi_crop"),
-    "sl_mlp": ("cross_entropy", "multi_crop"),
-    "look": ("look", "bank", "ema", "temperature", "multi_crop"),
-    "trex": ("bank", "ema", "temperature", "multi_crop"),
-    "trex_star": ("bank", "ema", "temperature", "multi_crop"),
-    "trex_plain": ("trex_plain", "temperature", "multi_crop"),
-    "supcon": ("temperature", "multi_crop"),
-    "simclr": ("temperature", "multi_crop"),
-    "moco_v1": ("bank", "ema", "temperature", "multi_crop"),
-    "moco_v2": ("bank", "ema", "temperature", "multi_crop"),
-    "byol": ("byol", "ema", "multi_crop"),
-    "dino": ("dino", "ema", "temperature", "multi_crop"),
-}
-"""the methods, and which settings each uses beside those of every run; others are refused, not ignored"""
 
 
 def to_dict(config: Any) -> dict[str, Any]:
@@ -366,45 +339,8 @@ def changed(config: Any) -> dict[str, Any]:
 
 
 def from_dict(settings: dict[str, Any]) -> RunConfig:
-    """The configuration that ``to_dict`` or ``changed`` described."""
+    """The configuration whose ``to_dict`` or ``changed`` gave ``settings``."""
     return build(RunConfig, settings)
-
-
-def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:
-    """An instance of the dataclass ``kind`` from nested ``settings``.
-
-    Raises:
-        InputError: a name is unknown (the nearest valid one is given) or a value has the wrong type or range.
-    """
-    hints = typing.get_type_hints(kind)
-    given = {}
-    for name, value in settings.items():
-        choose(f"setting of {prefix.rstrip('.') or 'a run'}", name, hints)
-        if dataclasses.is_dataclass(hints[name]):
-            require(prefix + name, value, isinstance(value, dict), "is a group of settings")
-            given[name] = build(hints[name], value, f"{prefix}{name}.")
-        else:
-            given[name] = coerce(prefix + name, value, hints[name])
-    return kind(**given)
-
-
-def coerce(field: str, value: Any, kind: Any) -> Any:
-    """``value`` as ``kind`` (str, bool, int, float or a tuple of two of these), from Python, YAML or the command line.
-
-    Raises:
-        InputError: it cannot be read as that type.
-    """
-    if not isinstance(kind, types.GenericAlias):
-        return values.read(field, value, kind)
-    parts = yaml.safe_load(value.replace("(", "[").replace(")", "]")) if isinstance(value, str) else value
-    kinds = typing.get_args(kind)
-    require(
-        field,
-        value,
-        isinstance(parts, list | tuple) and len(parts) == len(kinds),
-        f"must be a list of {len(kinds)}, such as [0.25, 1.0]",
-    )
-    return tuple(values.read(field, part, kind) for part, kind in zip(parts, kinds, strict=True))
 
 
 def field_names(kind: type = RunConfig, prefix: str = "") -> dict[str, Any]:
@@ -415,33 +351,32 @@ def field_names(kind: type = RunConfig, prefix: str = "") -> dict[str, Any]:
     return names
 
 
-@cache
-def scales() -> dict[str, dict[str, Any]]:
-    """The scales by name, each as its YAML file says."""
-    files = sorted((resources.files("studylib") / "scales").iterdir(), key=lambda file: file.name)
-    return {file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text()) for file in files if file.name.endswith(".yaml")}
-
-
-def scale(name: str) -> dict[str, Any]:
-    """The scale ``name``: seeds, suite, settings for all methods and for each."""
-    return scales()[choose("scale", name, scales())]
-
-
 def resolve(scale_name: str, method: str, seed: int = 0, overrides: dict[str, Any] | None = None) -> RunConfig:
     """The run of ``method`` with ``seed`` at a scale, with dotted ``overrides`` such as ``{"projector.width": 512}``.
+
+    Later ones win: defaults, the scale's settings of all runs, the method's own (`method_table`), the scale's of the method,
+    ``overrides``.
 
     Raises:
         InputError: unknown scale, method or setting, wrong type, value out of range.
     """
     content = scale(scale_name)
-    choose("method", method, METHODS)
+    row = METHODS[choose("method", method, METHODS)]
+    file = f"scales/{scale_name}.yaml"
+    sources = {
+        f"{file}: common": content.common,
+        f"method_table: {method}": row.settings,
+        f"{file}: {method}": content.methods.get(method, {}),
+        "parameter": overrides or {},
+    }
     settings: dict[str, Any] = {}
     names = field_names()
-    for dotted, value in [*content["common"].items(), *content["methods"].get(method, {}).items(), *(overrides or {}).items()]:
-        full = [name for name in names if name.endswith(f".{dotted}")]
-        require("parameter", dotted, dotted in names or not full, f"write {' or '.join(full)}")
-        choose("parameter", dotted, names)
-        require("parameter", dotted, dotted not in ("method", "seed"), f"use --{dotted}")
-        group, _, name = dotted.rpartition(".")
-        (settings.setdefault(group, {}) if group else settings)[name] = value
+    for source, given in sources.items():
+        for dotted, value in given.items():
+            full = [name for name in names if name.endswith(f".{dotted}")]
+            require(source, dotted, dotted in names or not full, f"write {' or '.join(full)}")
+            choose(source, dotted, names)
+            require(source, dotted, dotted not in ("method", "seed"), f"use --{dotted}")
+            group, _, name = dotted.rpartition(".")
+            (settings.setdefault(group, {}) if group else settings)[name] = value
     return from_dict(settings | {"method": method, "seed": seed})

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 
 
 def find(name: str | torch.device | None = None) -> torch.device:
@@ -22,10 +22,8 @@ def find(name: str | torch.device | None = None) -> torch.device:
         raise InputError("device", name, "is none; write cpu, cuda or cuda:0") from error
     if device.type == "cpu":
         return device
-    if device.type != "cuda":
-        raise InputError("device", name, "is not supported; write cpu, cuda or cuda:0")
-    if not available:
-        raise InputError("device", name, "no GPU can be used here; write cpu")
+    require("device", name, device.type == "cuda", "is not supported; write cpu, cuda or cuda:0")
+    require("device", name, available, "no GPU can be used here; write cpu")
     if device.index is None:
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK") or torch.cuda.current_device()))
     if device.index >= torch.cuda.device_count():

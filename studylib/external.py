@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from studylib import config, paths
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.models.encoder import BLOCKS, STAGES, Encoder, Normalise
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's constants
@@ -40,8 +40,7 @@ class External:
     @cached_property
     def name(self) -> str:
         """Names the cached results: the file's name and a checksum of its content and of how images are prepared."""
-        if not self.file.is_file():
-            raise InputError("encoder", str(self.file), "is not a file")
+        require("encoder", str(self.file), self.file.is_file(), "is not a file")
         prepared = f"{self.size} {self.mean} {self.std} {self.stem}".encode()
         return f"{self.file.stem}-{hashlib.sha256(self.file.read_bytes() + prepared).hexdigest()[:10]}"
 
@@ -55,8 +54,7 @@ class External:
         Raises:
             InputError: an epoch is asked for; a file has none.
         """
-        if epoch is not None:
-            raise InputError("epoch", epoch, f"{self.file.name} holds one moment only; leave the epoch out")
+        require("epoch", epoch, epoch is None, f"{self.file.name} holds one moment only; leave the epoch out")
         return self.file
 
     def network(self, epoch: int | None, device: torch.device) -> tuple["Network", int]:
@@ -103,10 +101,7 @@ def read_encoder(file: Path, stem: str = "") -> tuple[config.Encoder, dict[str, 
         what = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError("encoder", str(file), f"cannot be read without running code in it: {what}") from error
     found = sorted(networks(content), key=lambda pair: len(pair[0]))
-    if not found:
-        raise InputError(
-            "encoder", str(file), "holds no ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight)"
-        )
+    require("encoder", str(file), found, "holds no ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight)")
     prefix, tensors = found[0]
     own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
     own = {name: value for name, value in own.items() if not name.startswith(HEADS)}
@@ -137,8 +132,7 @@ def architecture(file: Path, tensors: dict[str, Tensor], stem: str) -> config.En
     bottleneck = "layer1.0.conv3.weight" in tensors
     known = {(count, block.expansion == 4): arch for arch, (block, count) in BLOCKS.items()}
     arch = known.get((tuple(blocks), bottleneck))
-    if arch is None:
-        raise InputError("encoder", str(file), f"is a ResNet of {blocks} blocks; known are {', '.join(BLOCKS)}")
+    require("encoder", str(file), arch is not None, f"is a ResNet of {blocks} blocks; known are {', '.join(BLOCKS)}")
     if not stem:
         if tensors["conv1.weight"].shape[-1] != 7:
             raise InputError("stem", stem, "the first convolution is 3x3: say conv3 (stride 1) or conv3s2 (stride 2)")

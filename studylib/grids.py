@@ -1,4 +1,4 @@
-"""The named grids of the study: which runs a notebook needs and what is evaluated of them."""
+"""The named grids of the study: the runs of each, and their evaluations."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -8,12 +8,14 @@ from typing import Any
 from studylib import device as devices
 from studylib import suites
 from studylib.bench.loop import bare_speed
-from studylib.config import METHODS, RunConfig, resolve, scale
+from studylib.config import RunConfig, resolve, scale
 from studylib.data import load
 from studylib.errors import choose
 from studylib.evaluation.evaluate import Evaluation
 from studylib.evaluation.probe import default
+from studylib.method_table import METHODS, OF_THE_PAPERS
 from studylib.models import STAGES
+from studylib.scale import Scale
 from studylib.study import Job, merged
 from studylib.training import Run
 from studylib.training.monitor import snapshot_epochs
@@ -34,19 +36,16 @@ from studylib.transfer import (
 )
 
 UPSTREAM_PROBES = (Knn(), LinearProbe(C_low=1e-4, C_high=1e2, values=7))
-"""the probes on all pre-training images; ours: above this C it does not converge in minutes, and was never the best"""
+"""the probes on all pre-training images; the largest C is ours: beyond it no fit converged in minutes, and none was the best"""
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
 
-SUPERVISED = ("sl", "sl_mlp", "look", "trex", "trex_star")
-
-
 Rows = dict[str, tuple[str, dict[str, Any]]]
-"""variant -> (method, its settings beside those of the scale)"""
+"""variant -> (method, settings that override the scale's)"""
 
 
 def plain(methods: Iterable[str]) -> Rows:
-    """A row for each method as the scale has it."""
+    """A row for each method with the scale's settings."""
     return {method: (method, {}) for method in methods}
 
 
@@ -64,8 +63,8 @@ def jobs_of(
     does not name has none. ``overrides`` are settings for every run; those of a row win.
     """
     content = scale(scale_name)
-    plan = content["seeds"].get(grid, 0)
-    evaluations = evaluations or tuple(Evaluation(dataset=name, measures="none") for name in content["unseen"])
+    plan = content.seeds.get(grid, 0)
+    evaluations = evaluations or tuple(Evaluation(dataset=name, measures="none") for name in content.unseen)
     jobs = []
     for variant, (method, settings) in rows.items():
         for seed in range(seeds or (plan.get(variant, 0) if isinstance(plan, dict) else plan)):
@@ -90,10 +89,10 @@ def before_end(config: RunConfig) -> list[int]:
     return sorted(snapshot_epochs(last, config.monitor.snapshots) - {last})
 
 
-def transfer(content: dict[str, Any], measures: str = "none") -> tuple[Evaluation, ...]:
+def transfer(content: Scale, measures: str = "none") -> tuple[Evaluation, ...]:
     """kNN and linear probes on every transfer set and on the pre-training classes, where ``measures`` are taken as well."""
-    sets = (Evaluation(dataset=name, measures="none") for name in (*content["unseen"], *content["domains"]))
-    return (*sets, Evaluation(dataset=content["upstream"], measures=measures, protocols=UPSTREAM_PROBES))
+    sets = (Evaluation(dataset=name, measures="none") for name in content.transfer)
+    return (*sets, Evaluation(dataset=content.upstream, measures=measures, protocols=UPSTREAM_PROBES))
 
 
 def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -102,21 +101,21 @@ def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     ``seeds``: how many, from 0 up; 0 takes the scale's plan for the grid ``comparison``. ``overrides``: for every run.
     """
     content = scale(scale_name)
-    others = [Evaluation(dataset=name) for name in (*content["unseen"][:2], *content["domains"][:2])]
+    others = [Evaluation(dataset=name) for name in (*content.unseen[:2], *content.domains[:2])]
     # A linear probe on all pre-training images takes longer than all others together.
-    evaluations = (Evaluation(dataset=content["upstream"], protocols=()), *others)
+    evaluations = (Evaluation(dataset=content.upstream, protocols=()), *others)
     return jobs_of("comparison", scale_name, plain(("sl", "sl_mlp")), seeds, overrides, evaluations)
 
 
 def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `quickstart`, also at every layer where the paper looks at stages, and along training."""
     content = scale(scale_name)
-    upstream, first = content["upstream"], content["unseen"][0]
+    upstream, first = content.upstream, content.unseen[0]
     jobs = []
     for job in quickstart(scale_name, seeds, overrides):
-        staged = [Evaluation(dataset=name, layers=LAYERS) for name in content["stagewise"]]
-        names = [*content["unseen"], *content["domains"]]
-        others = [Evaluation(dataset=name) for name in names if name not in content["stagewise"]]
+        staged = [Evaluation(dataset=name, layers=LAYERS) for name in content.stagewise]
+        names = content.transfer
+        others = [Evaluation(dataset=name) for name in names if name not in content.stagewise]
         whole = [
             Evaluation(dataset=upstream, layers=LAYERS, protocols=()),
             Evaluation(dataset=upstream, measures="none", protocols=UPSTREAM_PROBES),
@@ -144,14 +143,14 @@ def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None =
     the first unseen set is probed along training.
     """
     content = scale(scale_name)
-    upstream, first = content["upstream"], content["unseen"][0]
+    upstream, first = content.upstream, content.unseen[0]
     inner = tuple(layer for layer in LAYERS if layer != "stage5")
     jobs = []
     for job in merged([*methods(scale_name, seeds, overrides), *trex_depth(scale_name, seeds, overrides)]):
         one = job.config.seed == 0
         start = [0] if job.variant == "sl" else []  # random weights
         snapshots = before_end(job.config) if one else start
-        moments = snapshots if job.variant in SUPERVISED else start
+        moments = snapshots if job.variant in OF_THE_PAPERS else start
         asked = [(upstream, epoch) for epoch in (None, *moments)] + [(first, epoch) for epoch in (None, *start)]
         measured = [Evaluation(dataset=name, epoch=epoch, measures="all", protocols=()) for name, epoch in asked]
         whole = {"dataset": upstream, "protocols": ()}
@@ -174,8 +173,8 @@ def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = No
     and told apart by probes. Where the scale hides nothing there are no runs.
     """
     content = scale(scale_name)
-    data = content["modes"]["data"]
-    probes = tuple(Evaluation(dataset=name, measures="none") for name in content["modes"]["hidden"])
+    data = content.modes.data
+    probes = tuple(Evaluation(dataset=name, measures="none") for name in content.modes.hidden)
     inside = tuple(Evaluation(dataset=data, measures=kind, protocols=()) for kind in ("all", "modes"))
     evaluations = (*inside, *probes)
     rows = plain(("sl", "sl_mlp", "look", "supcon")) if probes else {}
@@ -190,15 +189,15 @@ def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
     Episodes where five classes have 20 images. Sets of the suite that are missing are left out (`studylib.suites.missing`).
     """
     content = scale(scale_name)
-    names = suites.suite(content["suite"])
+    names = suites.suite(content.suite)
     lacking = suites.missing(names)
     evaluations = ()
     for name in [name for name in names if name not in lacking]:
-        chosen = EVERYWHERE + (FOR_LARGE if suites.large(name) else FOR_SMALL if content["trials"] else ())
+        chosen = EVERYWHERE + (FOR_LARGE if suites.large(name) else FOR_SMALL if content.trials else ())
         if few_shot.applies(load(name).labels, Episodes()):
             chosen += (Episodes(),)
         evaluations += (Evaluation(dataset=name, measures="none", protocols=chosen),)
-    return with_start(jobs_of("protocols", scale_name, plain(SUPERVISED), seeds, overrides, evaluations))
+    return with_start(jobs_of("protocols", scale_name, plain(OF_THE_PAPERS), seeds, overrides, evaluations))
 
 
 EVERYWHERE = (Knn(), KnnGrid(), LinearProbe(), RidgeProbe(), Broad12())
@@ -222,13 +221,13 @@ def fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | Non
     Missing sets are left out.
     """
     content = scale(scale_name)
-    chosen = (FineTune() if content["fine_tune_grid"] else ONE_POINT, *RIVALS)
-    lacking = suites.missing([*content["fine_tune"], content["detection"]])
-    evaluations = tuple(Evaluation(dataset=name, measures="none", protocols=chosen) for name in content["fine_tune"])
-    boxes = default("detection", content["detection"])
-    evaluations += (Evaluation(dataset=content["detection"], measures="none", protocols=(boxes,)),)
+    chosen = (FineTune() if content.fine_tune_grid else ONE_POINT, *RIVALS)
+    lacking = suites.missing([*content.fine_tune, content.detection])
+    evaluations = tuple(Evaluation(dataset=name, measures="none", protocols=chosen) for name in content.fine_tune)
+    boxes = default("detection", content.detection)
+    evaluations += (Evaluation(dataset=content.detection, measures="none", protocols=(boxes,)),)
     evaluations = tuple(evaluation for evaluation in evaluations if evaluation.dataset not in lacking)
-    return with_start(jobs_of("fine_tuning", scale_name, plain(SUPERVISED), seeds, overrides, evaluations))
+    return with_start(jobs_of("fine_tuning", scale_name, plain(OF_THE_PAPERS), seeds, overrides, evaluations))
 
 
 def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -273,14 +272,14 @@ def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
     for method in [method for method in METHODS if method not in ("sl", "sl_mlp")]:
         rows |= {f"{method} off": (method, NO_PROJECTOR), f"{method} on": (method, {})}
     content = scale(scale_name)
-    staged = Evaluation(dataset=content["stagewise"][0], layers=STAGES, measures="none", protocols=(LinearProbe(),))
-    others = [Evaluation(dataset=name, measures="none") for name in content["unseen"] if name != staged.dataset]
+    staged = Evaluation(dataset=content.stagewise[0], layers=STAGES, measures="none", protocols=(LinearProbe(),))
+    others = [Evaluation(dataset=name, measures="none") for name in content.unseen if name != staged.dataset]
     return jobs_of("with_and_without", scale_name, rows, seeds, overrides, (staged, *others))
 
 
 def backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """SL, SL-MLP and LOOK on the scale's encoder and on its second one: claim L4 and SL-MLP's table of backbones."""
-    other = scale(scale_name)["backbone"]
+    other = scale(scale_name).backbone
     rows = {}
     for method in ("sl", "sl_mlp", "look"):
         base = resolve(scale_name, method).encoder.arch
@@ -386,6 +385,42 @@ def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | N
     strong = {"cross_entropy.label_smoothing": 0.1, "optimisation.epochs": 2 * epochs}
     rows = {"trex_star": ("trex_star", {}), "strong": ("sl", strong)}
     return jobs_of("strong_recipe", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
+
+
+# Parts of grids: what one notebook shows of them.
+
+
+def look_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `fine_tuning`, only LOOK's way and its rival: claim L5."""
+    sets, jobs = scale(scale_name)["fine_tune"], []
+    for job in fine_tuning(scale_name, seeds, overrides):
+        kept = (replace(one, protocols=RIVALS) for one in job.evaluations if one.dataset in sets)
+        jobs.append(replace(job, evaluations=tuple(kept)))
+    return jobs
+
+
+def sl_mlp_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `fine_tuning` of SL and SL-MLP."""
+    return [job for job in fine_tuning(scale_name, seeds, overrides) if job.variant in ("sl", "sl_mlp")]
+
+
+def sl_mlp_backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `backbones` of SL and SL-MLP; none where the scale plans none of SL-MLP, as nothing could be compared."""
+    jobs = [job for job in backbones(scale_name, seeds, overrides) if job.config.method != "look"]
+    return jobs if "sl_mlp" in {job.config.method for job in jobs} else []
+
+
+def sl_mlp_moments(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `comparison` that are in `features` too, evaluated before the end of training alone: claim S9."""
+    measured = {job.config for job in features(scale_name, seeds, overrides)}
+    jobs = [job for job in comparison(scale_name, seeds, overrides) if job.config in measured]
+    return [replace(job, evaluations=tuple(one for one in job.evaluations if one.epoch is not None)) for job in jobs]
+
+
+def depth_features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """The runs of `features` that are in `trex_depth`, under their names there."""
+    depths = {job.config: job.variant for job in trex_depth(scale_name, seeds, overrides)}
+    return [replace(job, variant=depths[job.config]) for job in features(scale_name, seeds, overrides) if job.config in depths]
 
 
 GRIDS: dict[str, Callable[..., list[Job]]] = {

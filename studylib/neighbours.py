@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 
 CHUNK = 32768  # ours: rows of the gallery compared at a time
 BLOCK = 2**24  # ours: similarities at a time, 64 MB: 512 queries with a chunk of the gallery
@@ -29,8 +29,7 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto", c
     """
     if queries.ndim != 2 or gallery.ndim != 2 or queries.shape[1] != gallery.shape[1]:
         raise InputError("queries", (*queries.shape,), f"must be (Q, d) with the d of the gallery {(*gallery.shape,)}")
-    if not 1 <= k <= len(gallery):
-        raise InputError("k", k, f"must be between 1 and the {len(gallery)} images of the gallery")
+    require("k", k, 1 <= k <= len(gallery), f"must be between 1 and the {len(gallery)} images of the gallery")
     choose("backend", backend, ("auto", "faiss", "torch"))
     if backend == "auto":
         backend = "faiss" if _faiss_can(gallery, k) else "torch"
@@ -124,8 +123,7 @@ def classify(
     Raises:
         InputError: as `search`; the temperature is not positive; or the labels do not match the gallery.
     """
-    if not temperature > 0:
-        raise InputError("temperature", temperature, "must be positive")
+    require("temperature", temperature, temperature > 0, "must be positive")
     if gallery_labels.shape != gallery.shape[:1] or int(gallery_labels.max()) >= num_classes:
         raise InputError("gallery_labels", (*gallery_labels.shape,), f"must be {len(gallery)} labels below {num_classes}")
     similarity, rows = search(queries, gallery, k, backend=backend)

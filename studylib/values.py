@@ -1,11 +1,13 @@
 """Values from the command line, YAML or Python, read as the type that was declared for them."""
 
+import dataclasses
 import math
+import typing
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from studylib.errors import InputError
+from studylib.errors import InputError, choose, require
 
 NAMES = {str: "text", bool: "true or false", int: "a whole number", float: "a number"}
 
@@ -36,8 +38,53 @@ def read(field: str, value: Any, kind: type) -> Any:
     raise InputError(field, value, f"must be {NAMES[kind]}")
 
 
-def assignments(pairs: Sequence[str]) -> dict[str, str]:
-    """``name=value`` pairs as a mapping of text; the types come later, from what is declared.
+def coerce(field: str, value: Any, kind: Any) -> Any:
+    """``value`` as ``kind``: one of `read`'s types, ``tuple[float, float]``, ``tuple[str, ...]`` or a dictionary.
+
+    Raises:
+        InputError: it cannot be read as that type.
+    """
+    kinds = typing.get_args(kind)
+    if not kinds:
+        return read(field, value, kind)
+    if typing.get_origin(kind) is dict:
+        require(field, value, isinstance(value, dict), "must be names with values")
+        return value
+    if isinstance(value, str):
+        import yaml
+
+        value = yaml.safe_load(value.replace("(", "[").replace(")", "]"))
+    listed = isinstance(value, list | tuple)
+    if kinds[-1] is Ellipsis:
+        require(field, value, listed, "must be a list, such as [a, b]")
+        kinds = kinds[:1] * len(value)
+    fix = f"must be a list of {len(kinds)}, such as [0.25, 1.0]"
+    require(field, value, listed and len(value) == len(kinds), fix)
+    return tuple(read(field, part, kind) for part, kind in zip(value, kinds, strict=True))
+
+
+def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:
+    """An instance of the dataclass ``kind`` from nested ``settings``; ``prefix`` precedes the names in errors.
+
+    Raises:
+        InputError: a name is unknown (the nearest valid one is given) or missing, or a value has the wrong type or range.
+    """
+    hints, values = typing.get_type_hints(kind), {}
+    for name, value in settings.items():
+        choose(f"setting of {prefix.rstrip('.: ') or 'a run'}", name, hints)
+        if dataclasses.is_dataclass(hints[name]):
+            require(prefix + name, value, isinstance(value, dict), "is a group of settings")
+            values[name] = build(hints[name], value, f"{prefix}{name}.")
+        else:
+            values[name] = coerce(prefix + name, value, hints[name])
+    for item in dataclasses.fields(kind):
+        optional = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
+        require(prefix + item.name, None, optional or item.name in values, "is missing; give it a value")
+    return kind(**values)
+
+
+def assignments(pairs: Sequence[str], field: str = "-p") -> dict[str, str]:
+    """``name=value`` pairs as a mapping of text; the types come later, from what is declared. ``field`` names their place.
 
     Raises:
         InputError: no ``=``, or the same name twice.
@@ -45,9 +92,8 @@ def assignments(pairs: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
-        if not equals or not name.strip():
-            raise InputError("-p", pair, "write name=value")
+        require(field, pair, equals and name.strip(), "write name=value")
         if name.strip() in found:
-            raise InputError("-p", pair, f"{name.strip()} is given twice")
+            raise InputError(field, pair, f"{name.strip()} is given twice")
         found[name.strip()] = value.strip()
     return found

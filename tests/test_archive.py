@@ -10,9 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from studylib import files
+from studylib import files, method_table
 from studylib.cli import main
-from studylib.config import METHODS as METHOD_SETTINGS
 from studylib.config import resolve
 from studylib.data import load
 from studylib.errors import InputError
@@ -157,7 +156,7 @@ def test_evaluated_elsewhere_is_what_it_is_where_it_was_trained(node, at, tmp_pa
     assert Run(config).sessions() == [*sessions, entry]
 
 
-@pytest.mark.parametrize("method", [name for name, settings in METHOD_SETTINGS.items() if "bank" in settings])
+@pytest.mark.parametrize("method", [name for name, row in method_table.METHODS.items() if "bank" in row.groups])
 @pytest.mark.parametrize("tail", ["wrap", "drop"])
 def test_condensed_memory_has_the_same_class_vectors(method, tail):
     config = smoke(method, bank__tail=tail)

@@ -132,12 +132,14 @@ def test_the_quickstart_runs_in_jupyterlab(lab, browser, shots):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1400, 390])
-def test_report_fits_the_screen_and_shows_its_figures(browser, shots, width, scheme):
+def test_report_fits_the_screen_and_shows_its_figures(browser, shots, tmp_path, width, scheme):
     write_runs()
+    alone = shutil.copytree(page.write(NOTEBOOKS).parent, tmp_path / "alone")
+    shutil.rmtree(paths.runs())
     window = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
     failed = []
     window.on("requestfailed", lambda request: failed.append(request.url))
-    window.goto(page.write(NOTEBOOKS).as_uri())
+    window.goto((alone / "index.html").as_uri())
     window.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
     window.evaluate("document.querySelectorAll('img').forEach(image => image.loading = 'eager')")
     window.wait_for_function("[...document.images].every(image => image.complete)")

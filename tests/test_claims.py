@@ -63,14 +63,14 @@ def table(rows) -> pd.DataFrame:
 def of_grid(grid, name="quick") -> pd.DataFrame:
     """Results of a grid, with every measure that a test reads, at two layers and two moments; not to be changed in place."""
     content, random = scale(name), np.random.default_rng(0)
-    sets = dict.fromkeys([content["upstream"], *content["unseen"], *content["domains"], *content["modes"]["hidden"]])
+    sets = dict.fromkeys([content.upstream, *content.unseen, *content.domains, *content.modes.hidden])
     rows = []
     for job in grids.GRIDS[grid](name, 2):
         v, s, epochs = job.variant, job.config.seed, job.config.optimisation.epochs
-        cost = row(v, s, content["upstream"], "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
+        cost = row(v, s, content.upstream, "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
         rows.append(cost | {"epoch": epochs})
         for measure, protocols in MEASURES.items():
-            names = [content["upstream"]] if measure == "modes_nmi" else [content["detection"]] if "_ap" in measure else sets
+            names = [content.upstream] if measure == "modes_nmi" else [content.detection] if "_ap" in measure else sets
             rows += [
                 row(v, s, d, measure, random.uniform(20, 80), protocol, layer=layer, epoch=epoch)
                 for d in names
@@ -111,12 +111,11 @@ def test_every_expression_evaluates_to_a_value_and_a_verdict():
     assert set(seeds.n) == {2} and seeds.low.notna().all()
     assert (rest[rest.over == "variants"].n > 5).all()
     assert set(rest.verdict) <= {"supported", "contradicted", "inconclusive"}
-    assert len(claims.by_scale(found)) == len(found)
 
 
 @pytest.mark.parametrize("claim", [name for paper in claims.PAPERS for name in papers.load(paper)["claims"] if name != "T8"])
 def test_a_claim_says_what_would_tell_where_results_contradict_it(claim):
-    entry = claims.evidence(claim)
+    entry = claims.entries()[claim]
     assert entry["why"] and not entry["why"].endswith(".")
     command = shlex.split(entry["tell"].format(scale="quick", longer=40))
     assert command[:2] == ["studylib", "grid"]
@@ -138,7 +137,7 @@ def test_the_discussion_is_of_contradictions_alone():
         "- **S2**, an MLP projector raises supervised transfer to diverse domains. `quick`: linear top-1 on "
     )
     assert "; kNN top-1 on other domains, %: " in first and "R, pre-training classes" not in second
-    epochs = 4 * scale("quick")["common"]["optimisation.epochs"]
+    epochs = 4 * scale("quick").common["optimisation.epochs"]
     assert first.endswith(f"`studylib grid comparison --scale quick --seeds 3 -p optimisation.epochs={epochs}`.")
     assert "*Why that may be:* few epochs; how much dimensions repeat" in second
     assert len(claims.discussion(pd.concat([found, found.assign(scale="small")])).splitlines()) == 4
@@ -151,7 +150,7 @@ def test_every_variant_that_a_claim_compares_is_a_row_of_its_grid(name):
     for paper in claims.PAPERS:
         for entry in papers.load(paper)["claims"].values():
             for test in entry["tests"]:
-                if test["grid"] == "modes" and not content["modes"]["hidden"]:
+                if test["grid"] == "modes" and not content.modes.hidden:
                     continue  # this scale hides no labels
                 for column in claims.names_in(claims.compared(test, content)):
                     assert any(f"{column} ".startswith(f"{row} ") for row in rows[test["grid"]]), (test["say"], column)
@@ -333,9 +332,6 @@ def test_tables_for_readers():
     assert "(n = 2)" in text["Ours"].iloc[0]
     assert len(claims.decisive(found)) == 7
     assert claims.sentences(found).splitlines()[0].startswith("S1 ")
-    both = pd.concat([found, found.assign(scale="small")])
-    wide = claims.by_scale(both, whole=False)
-    assert list(wide.columns) == ["Claim", "Statement", "Published", "Tested by", "quick", "small"]
 
 
 @pytest.mark.parametrize(
@@ -357,7 +353,6 @@ def test_a_claim_of_several_parts_stands_or_falls_with_all(parts, verdict):
     (row,) = claims.decisive(pd.concat([found, first.assign(decides=False, verdict="contradicted", test=9)])).to_dict("records")
     assert row["Verdict"] == verdict and row["Ours"].count("(n = 2)") == len(parts)
     assert [part in row["Ours"] for part in parts] == [len(parts) > 1] * len(parts)
-    assert f" **{verdict}**" in claims.by_scale(found, whole=False)["quick"].iloc[0] or verdict == "not run"
 
 
 def test_which_tests_are_parts_is_in_the_data():
@@ -369,7 +364,7 @@ def test_which_tests_are_parts_is_in_the_data():
 def test_a_rival_that_has_learned_little_decides_nothing():
     whole = of_grid("methods")
     for share, counts in ((0.55, True), (0.45, False)):
-        knn = (whole.measure == "knn_top1") & (whole.dataset == scale("quick")["upstream"])
+        knn = (whole.measure == "knn_top1") & (whole.dataset == scale("quick").upstream)
         knn &= (whole.layer == "stage5") & (whole.epoch == whole.epoch.max())  # other layers, sets and epochs do not count
         frame = whole.assign(value=whole.value.where(~knn, whole.method.map({"dino": 80 * share}).fillna(80.0)))
         frame.loc[(frame.method == "trex") & (frame.measure == "linear_top1"), "value"] = 79.0
@@ -381,40 +376,6 @@ def test_a_rival_that_has_learned_little_decides_nothing():
         assert found.loc["T4", 3].verdict == "supported" or found.loc["T4", 3].note == ""
     text = claims.decisive(found.reset_index())
     assert "(DINO has only 36.0 % kNN upstream, SL 80.0 %)" in text.set_index("Claim").loc["T4", "Ours"]
-    assert (
-        "**inconclusive** (DINO has only" in claims.by_scale(found.reset_index()).set_index("Claim").loc["T4", "quick"].iloc[0]
-    )
-
-
-def test_published_claims_of_all_scales_stand_in_one_table_and_in_the_readme(tmp_path):
-    for name in ("small", "quick"):
-        found = judged("comparison", at=name, of=("sl_mlp",))
-        claims.write(found, tmp_path / name / "07_claims", {"runs": []})
-    readme = tmp_path / "README.md"
-    readme.write_text(f"# before\n{claims.BEGIN}old\n{claims.END}after\n")
-    claims.publish(tmp_path, readme)
-    first = readme.read_text()
-    assert first.startswith("# before\n") and first.endswith("after\n") and "old\n" not in first
-    assert "| S1 " in first and "quick" in first.splitlines()[3] and first.count("| S1 ") == 1
-    whole = (tmp_path / "claims.md").read_text()
-    assert whole.count("| S1 ") == 2
-    assert whole.endswith(f"\n\n## What contradicts the papers\n\n{claims.discussion(claims.read(tmp_path))}\n")
-    both = pd.read_csv(tmp_path / "claims.csv")
-    assert list(dict.fromkeys(both.scale)) == ["quick", "small"] and list(both.columns) == claims.COLUMNS
-    claims.publish(tmp_path, readme)
-    assert readme.read_text() == first
-    (tmp_path / "empty").mkdir()
-    claims.publish(tmp_path / "empty", readme)
-    assert readme.read_text() == first
-
-
-def test_claims_of_another_version_are_left_out_and_named(tmp_path, capsys):
-    for name in ("quick", "small"):
-        found = judged("comparison", at=name, of=("sl_mlp",))
-        claims.write(found.drop(columns=["decides"] if name == "small" else []), tmp_path / name / "07_claims", {"runs": []})
-    assert set(claims.read(tmp_path).scale) == {"quick"}
-    said = capsys.readouterr().out
-    assert said.startswith("left out: claims at small, ") and "studylib reproduce --scale small --only 07_claims" in said
 
 
 def test_probes_at_the_edge_or_not_converged_are_counted():

@@ -137,7 +137,8 @@ def test_commands_load_only_what_they_run(runs, glyph_cache):
     """Help loads no torch; a run loads no notebook machinery and no library of the measures."""
     code = """
 import sys
-from studylib import cli
+from studylib import cli, scale
+assert scale.scale("smoke").methods
 assert cli.main(["--help"]) == 0
 assert not {"torch", "numpy", "pandas", "papermill"} & set(sys.modules)
 assert cli.main(["pretrain", "--scale", "smoke", "--method", "sl", "-p", "optimisation.epochs=0"]) == 0

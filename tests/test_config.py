@@ -5,11 +5,15 @@ import functools
 
 import pytest
 import torch
+import yaml
 
 from studylib import config
-from studylib.config import coerce, from_dict, resolve, to_dict
+from studylib.config import from_dict, resolve, to_dict
 from studylib.errors import InputError
+from studylib.method_table import METHODS, OF_THE_PAPERS, USING_LABELS
 from studylib.models.projector import Projector
+from studylib.scale import FOLDER, read, scale, scales
+from studylib.values import coerce
 
 
 @pytest.mark.parametrize(
@@ -121,12 +125,107 @@ def test_values_of_another_type_are_refused(value, kind):
 
 
 def test_every_scale_resolves_for_every_method_and_survives_json():
-    assert {"smoke", "quick", "small"} <= set(config.scales())
-    for scale in config.scales():
-        for method in config.METHODS:
-            resolved = resolve(scale, method, 1)
+    assert {"smoke", "quick", "small"} <= set(scales())
+    for name in scales():
+        for method in METHODS:
+            resolved = resolve(name, method, 1)
             assert from_dict(to_dict(resolved)) == resolved
             assert resolved.name == f"{method}-{resolved.id}"
+
+
+@pytest.mark.parametrize(
+    ("scale_name", "name"),
+    [
+        ("smoke", "look-d0069fcdc2"),
+        ("smoke", "moco_v1-c8b7778baa"),
+        ("quick", "trex-be352fdfb9"),
+        ("quick", "byol-6d55fcdbc0"),
+        ("quick", "supcon-85e13ec387"),
+        ("small_cpu", "trex_star-72fd0fb4b4"),
+        ("small", "sl-bec1d309d6"),
+        ("small", "simclr-ec6f98fe94"),
+        ("paper", "trex_plain-36d0190b94"),
+        ("paper", "moco_v2-5005826bf3"),
+        ("paper", "dino-020a61f002"),
+    ],
+)
+def test_run_ids_stay_as_they_were(scale_name, name):
+    """An id that changes without `SCHEMA` makes stored runs and published results those of no configuration."""
+    assert resolve(scale_name, name.rpartition("-")[0]).name == name
+
+
+def content(name="smoke"):
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"unsen": []}, "setting of scales/smoke.yaml='unsen': unknown; did you mean 'unseen'?"),
+        ({"unseen": "digits, pets"}, "scales/smoke.yaml: unseen='digits, pets': must be a list, such as [a, b]"),
+        ({"unseen": [3]}, "scales/smoke.yaml: unseen=3: must be text"),
+        ({"trials": "perhaps"}, "scales/smoke.yaml: trials='perhaps': must be true or false"),
+        ({"common": None}, "scales/smoke.yaml: common: must be names with values"),
+        ({"modes": {"data": "glyphs"}}, "scales/smoke.yaml: modes.hidden: is missing"),
+        (
+            {"modes": {"data": "glyphs", "hiden": []}},
+            "setting of scales/smoke.yaml: modes='hiden': unknown; did you mean 'hidden'?",
+        ),
+        ({"methods": {"slmlp": {}}}, "scales/smoke.yaml: method='slmlp': unknown; did you mean 'sl_mlp'?"),
+        ({"methods": {"sl_mlp": 3}}, "scales/smoke.yaml: methods.sl_mlp=3: must be settings with values"),
+        ({"seeds": {"methods": -1}}, "scales/smoke.yaml: seeds.methods=-1: must be a number of seeds from 0 up"),
+        ({"seeds": {"methods": {"sl": 1.5}}}, "scales/smoke.yaml: seeds.methods={'sl': 1.5}: must be a number of seeds"),
+    ],
+)
+def test_a_scale_refuses_wrong_fields_by_file_field_and_fix(change, says):
+    with pytest.raises(InputError) as caught:
+        read("smoke", content() | change)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("field", sorted(content()))
+def test_a_scale_refuses_a_missing_field(field):
+    settings = content()
+    del settings[field]
+    with pytest.raises(InputError, match=f"scales/smoke.yaml: {field}: is missing"):
+        read("smoke", settings)
+
+
+@pytest.mark.parametrize("name", scales())
+def test_a_scale_is_its_file(name):
+    found, settings = scale(name), content(name)
+    assert found == read(name, settings)
+    assert found.modes.data == settings["modes"]["data"]
+    assert list(found.transfer) == [*settings["unseen"], *settings["domains"]]
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.trials = True
+
+
+def test_settings_of_a_scale_are_refused_by_file(monkeypatch):
+    for change, says in (
+        ({"common": {"optimisation.epoch": 3}}, "scales/quick.yaml: common='optimisation.epoch': unknown; did you mean"),
+        ({"methods": {"sl": {"epochs": 3}}}, "scales/quick.yaml: sl='epochs': write optimisation.epochs"),
+    ):
+        monkeypatch.setattr(config, "scale", lambda name, change=change: dataclasses.replace(scale(name), **change))
+        with pytest.raises(InputError) as caught:
+            resolve("quick", "sl")
+        assert says in str(caught.value)
+
+
+def test_settings_win_in_order(monkeypatch):
+    """Of all runs < the method's own < the scale's of the method < given."""
+    small = dataclasses.replace(scale("small"), common={"data": "digits", "temperature": 0.3}, methods={})
+    monkeypatch.setattr(config, "scale", lambda name: small)
+    assert resolve("small", "supcon").temperature == 0.3
+    assert resolve("small", "moco_v1").temperature == METHODS["moco_v1"].settings["temperature"] == 0.07
+    small = dataclasses.replace(small, methods={"moco_v1": {"temperature": 0.5}})
+    assert resolve("small", "moco_v1").temperature == 0.5
+    assert resolve("small", "moco_v1", 0, {"temperature": 0.7}).temperature == 0.7
+
+
+def test_methods_by_what_they_learn_from():
+    assert OF_THE_PAPERS == ("sl", "sl_mlp", "look", "trex", "trex_star")
+    assert set(USING_LABELS) == {*OF_THE_PAPERS, "trex_plain", "supcon"}
 
 
 def test_id_depends_on_every_setting():
@@ -143,7 +242,7 @@ def test_id_depends_on_every_setting():
         if name in ("method", "seed"):
             continue
         group = name.split(".")[0]
-        methods = [method for method, used in config.METHODS.items() if group in used] or ["trex"]
+        methods = [method for method, row in METHODS.items() if group in row.groups] or ["trex"]
         method = "trex" if "trex" in methods else methods[0]
         base = resolve("quick", method)
         present = functools.reduce(getattr, name.split("."), base)

@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from studylib import data, grids
-from studylib.config import METHODS, changed, resolve, scale, scales
+from studylib.config import changed, resolve
+from studylib.method_table import METHODS, OF_THE_PAPERS
 from studylib.methods import METHODS as CLASSES
 from studylib.methods import Batch
+from studylib.scale import scale, scales
 from studylib.training import Run
 
 
@@ -44,7 +46,7 @@ def test_variants_differ_and_seeds_count(grid, name):
 
 @pytest.mark.parametrize("name", sorted(scales()))
 def test_a_scale_plans_rows_that_exist(name):
-    plan = scale(name)["seeds"]
+    plan = scale(name).seeds
     assert set(plan) <= set(grids.GRIDS)
     for grid in [grid for grid in plan if not (name == "paper" and grid in ("protocols", "fine_tuning"))]:  # need its images
         count = plan[grid]
@@ -61,7 +63,7 @@ def test_a_grid_without_a_plan_is_empty_until_seeds_are_given():
 
 
 def test_seeds_are_of_every_row_whatever_is_planned():
-    plan = scale("quick")["seeds"]["look_neighbours"]
+    plan = scale("quick").seeds["look_neighbours"]
     assert {job.variant for job in grids.look_neighbours("quick")} == set(plan)
     found = Counter(job.variant for job in grids.look_neighbours("quick", 4))
     assert set(found.values()) == {4} and len(found) > len(plan)
@@ -98,16 +100,16 @@ def test_features_are_measured_at_the_end_and_along_training():
         found = {
             (kind, name): {e.epoch for e in job.evaluations if e.dataset == name and bool(e.protocols) == (kind == "probed")}
             for kind in ("measured", "probed")
-            for name in (content["upstream"], content["unseen"][0])
+            for name in (content.upstream, content.unseen[0])
         }
-        own = along if job.variant in grids.SUPERVISED else start
-        assert found["measured", content["upstream"]] >= {None} | own
-        assert found["measured", content["unseen"][0]] == {None} | start
-        assert found["probed", content["unseen"][0]] == {None} | (along if job.variant in METHODS else start)
+        own = along if job.variant in OF_THE_PAPERS else start
+        assert found["measured", content.upstream] >= {None} | own
+        assert found["measured", content.unseen[0]] == {None} | start
+        assert found["probed", content.unseen[0]] == {None} | (along if job.variant in METHODS else start)
 
 
 def test_features_of_the_first_seed_are_measured_at_every_layer():
-    upstream = scale("quick")["upstream"]
+    upstream = scale("quick").upstream
     for job in grids.features("quick"):
         asked = [e for e in job.evaluations if e.dataset == upstream and e.measures in ("all", "spectrum")]
         layers = {
@@ -116,7 +118,7 @@ def test_features_of_the_first_seed_are_measured_at_every_layer():
         }
         for found in layers.values():
             assert sorted(found) == sorted(grids.LAYERS if job.config.seed == 0 else ["stage5"])  # none of them twice
-        own = {0, 1, 2, 4, 8} if job.config.seed == 0 and job.variant in grids.SUPERVISED else set()
+        own = {0, 1, 2, 4, 8} if job.config.seed == 0 and job.variant in OF_THE_PAPERS else set()
         moments = {None} | own | ({0} if job.variant == "sl" else set())
         assert {e.epoch for e in asked if e.measures == "spectrum"} == moments
 

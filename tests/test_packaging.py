@@ -80,9 +80,9 @@ def test_every_yaml_is_package_data():
     assert {"scales/quick.yaml", "data/splits.yaml"} <= found
     assert all((resources.files("studylib") / name).is_file() for name in found)
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert settings["package-data"] == {"studylib": ["**/*.yaml"]}
+    assert settings["package-data"] == {"studylib": ["**/*.yaml", "**/*.jinja"]}
     others = {file.suffix for file in (ROOT / "studylib").rglob("*") if file.is_file() and "__pycache__" not in file.parts}
-    assert others == {".py", ".yaml"}
+    assert others == {".py", ".yaml", ".jinja"}
 
 
 def test_every_folder_of_the_package_is_packaged():

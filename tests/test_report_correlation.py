@@ -183,3 +183,25 @@ def test_long_intervals_are_cut_and_the_note_says_so():
     wide.loc[wide.measure == "phi", "value"] += wide.seed * 5 + 0.1  # below 0 within the interval: no place on a log axis
     figure, _ = report.trajectory(wide, "phi", "linear_top1", log=True)
     assert _render(figure, "png") and figure.axes[0].get_xlim()[0] > 0
+
+
+def test_correlations_with_all_methods_and_with_labels_alone():
+    whole = frame(X, Y)
+    parts = {"here": (whole, "goal"), "there": (whole[whole.measure != "phi"], "goal")}
+    found = report.by_labels(parts, ["phi", "redundancy"])
+    assert found[["who", "group", "n"]].values.tolist() == [["all", "here", 8], ["with labels", "here", 5]]
+    five = X[:5], Y[:5]  # those of METHODS that learn from labels
+    assert found.rho.tolist() == pytest.approx([stats.spearmanr(X, Y).statistic, stats.spearmanr(*five).statistic])
+    assert [name for name in report.predictions(found) if name.startswith("ρ")] == ["ρ, here, all", "ρ, here, with labels"]
+
+
+def test_the_strongest_is_named_whatever_its_sign():
+    whole = frame([-x for x in X], X)
+    other = frame(X, Y)
+    found = report.by_labels(
+        {"here": (pd.concat([whole, other.replace({"phi": "rank"})[other.measure == "phi"]]), "goal")}, ["phi", "rank"]
+    )
+    lines = report.strongest(found[found.who == "all"]).splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("here, all: the strongest is phi (squared), ρ = −1.00 [")
+    assert lines[1] == "  of 2 measures 2 have an interval that excludes 0"

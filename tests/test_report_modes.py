@@ -85,3 +85,22 @@ def test_training_curves_are_the_rows_of_the_file(tmp_path, monkeypatch):
     figure, data = report.training_curves(runs[1:])  # not begun
     assert data.empty and [axes.texts[0].get_text() for axes in figure.axes] == ["no results"] * 3
     assert _render(figure, "png")
+
+
+def test_training_in_words(runs):
+    run = Run(resolve("smoke", "trex"))  # 2 epochs in batches of 64; two local crops of 16 px beside one of 32 px
+    said = report.training_cost(run).splitlines()
+    steps = int(said[0].split()[3])
+    assert said[0].startswith(f"2 epochs of {steps} steps of 64 images: {2 * steps * 64:,} images of ")
+    assert said[1] == f"about 1.50 passes for each, {1.5 * 2 * steps * 64:,.0f} in all"
+    assert said[2] == "epochs done before: 0"
+    run.folder.mkdir()
+    rows = [{"epoch": 1, "loss": 2.0, "knn_top1": 50.0}, {"epoch": 2, "loss": 1.5}, {"epoch": 3, "loss": 1.0, "knn_top1": 40.0}]
+    run.write_rows(rows, [{"epoch": epoch, "seconds": 2.0} for epoch in (1, 2, 3)])
+    (run.folder / "record.json").write_text('[{"device": "a machine"}]')
+    assert report.training_cost(run).endswith("epochs done before: 3")
+    assert report.training_time(run) == "6 s for 3 epochs on a machine"
+    lines = report.training_reading(run).splitlines()
+    assert lines[0] == "loss 2.000 in the first epoch, 1.000 in the last"
+    assert lines[1] == "kNN top-1 40.0 % at the end; highest 50.0 % after epoch 1"
+    assert lines[2:] == [f"  {run.name}/{name}" for name in ("metrics.jsonl", "record.json", "timing.jsonl")]

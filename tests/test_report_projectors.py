@@ -118,3 +118,18 @@ def test_with_and_without(seeds):
 
 
 BASES = [("sl", "off", 60.0), ("sl", "on", 64.0), ("byol", "off", 55.0)]
+
+
+def test_projector_effect_tells_method_and_projector_apart():
+    found = report.projector_effect(runs(ON_OFF | {"depth 1": ("trex", 70.0)}))
+    assert set(zip(found.method, found.variant, strict=True)) == {("sl", "without"), ("sl", "with"), ("byol", "without")}
+    end = report.select(found, measure="linear_top1", dataset="glyphs", epoch=4)
+    gain = report.paired_difference(report.select(end, method="sl"), "linear_top1", "without", "with", column="variant")
+    assert gain == (4.0, 0.0, 3)
+    assert report.projector_effect(runs({})).empty
+
+
+def test_variants_with_titles():
+    figure, _ = report.variants(runs(DEPTHS), measures=("monitor_knn_top1",), titles=("Pre-training classes",))
+    assert [axes.get_title() for axes in figure.axes] == ["Pre-training classes"]
+    drawn(figure)

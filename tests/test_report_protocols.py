@@ -148,3 +148,27 @@ def test_where_the_reference_has_no_verdict_nothing_changes():
     row = found.set_index(["measure", "method"]).loc["detection_ap", "look"]
     assert (row["verdict"], row["reference_verdict"]) == ("better", "not run")
     assert not row["changed"]
+
+
+def test_protocols_are_described_with_their_sets():
+    rows = frame(1).assign(protocol=lambda table: table.measure.str.split("_").str[0])
+    lines = report.carried_out(rows)
+    assert lines == [
+        "linear: on one, two, three",
+        "episodes: on one, two, three",
+        "per: on one, two, three",
+        "trex: on two, three",
+    ]
+
+
+def test_share_of_changed_comparisons_counts_the_table():
+    found = report.conclusions(frame())
+    changed, _, compared = report.changed_share(found).partition(" of ")
+    assert int(changed) == len(report.changes(found)) > 0
+    assert int(compared) == 3 * 3  # three protocols beside the reference, three methods beside SL
+    assert report.changed_share(report.conclusions(frame(0).reindex(columns=list(frame(1))))) == "0 of 0"
+
+
+def test_seconds_are_those_of_timed_parts():
+    found = report.protocol_seconds(frame())
+    assert found.values.tolist() == [["linear_seconds", 3.0]]

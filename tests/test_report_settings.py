@@ -9,7 +9,7 @@ def test_what_most_have_is_shared_and_what_differs_is_told_by_variant():
     runs.append(("k 25", resolve("quick", "look", 0, {"look.k": 25})))
     shared, own = report.settings(runs)
     assert list(own["Variant"]) == ["sl", "sl_mlp", "look", "k 25"]  # seeds are no difference
-    assert "optimisation.epochs=12" in shared.split() and "method" not in shared and "seed" not in shared
+    assert shared["optimisation.epochs"] == "12" and "method" not in shared and "seed" not in shared
     differing = dict(zip(own["Variant"], own["Differs in"], strict=True))
     assert "projector.out=0" in differing["sl"].split()
     assert set(differing["k 25"].split()) - set(differing["look"].split()) == {"look.k=25"}
@@ -18,11 +18,11 @@ def test_what_most_have_is_shared_and_what_differs_is_told_by_variant():
 def test_the_settings_of_a_variant_can_be_given_again():
     known = resolve("quick", "trex", 0)
     shared, own = report.settings([("sl", resolve("quick", "sl")), ("sl_mlp", resolve("quick", "sl_mlp")), ("trex", known)])
-    again = values.assignments(shared.split()) | values.assignments(own["Differs in"].iloc[2].split())
+    again = shared | values.assignments(own["Differs in"].iloc[2].split())
     assert resolve("small", "trex", 0, again) == known
-    assert report.settings([])[0] == ""
+    assert report.settings([])[0] == {}
 
 
 def test_every_setting_is_told():
     shared, _ = report.settings([("sl", resolve("quick", "sl"))])
-    assert {part.partition("=")[0] for part in shared.split()} == set(config.field_names()) - {"method", "seed"}
+    assert set(shared) == set(config.field_names()) - {"method", "seed"}

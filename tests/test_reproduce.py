@@ -274,18 +274,19 @@ def test_published_is_what_the_notebooks_that_succeeded_made_and_nothing_else(ho
         older.touch()
     assert reproduce.reproduce("smoke", publish=True) == 1
     published = up_to_date.listing(paths.PUBLISHED_FIGURES / "smoke")
-    assert sorted(published) == ["00_one/phi.json", "00_one/phi.png", "01_two/older.png"]
-    assert "![phi, 00_one at smoke](smoke/00_one/phi.png)" in (paths.PUBLISHED_FIGURES / "README.md").read_text()
+    assert sorted(published) == ["00_one/phi.json", "00_one/phi.png", "01_two/older.png", "README.md"]
+    assert "![phi, 00_one at smoke](00_one/phi.png)" in (paths.PUBLISHED_FIGURES / "smoke" / "README.md").read_text()
+    assert "| [00_one](smoke/README.md#00_one) | 1 | 0 |" in (paths.PUBLISHED_FIGURES / "README.md").read_text()
     assert f"published to {paths.PUBLISHED_FIGURES}: 3 files differ from before" in capsys.readouterr().out
     codes |= {"01_two": 0}
     assert again(codes, publish=True) == ["01_two"]
-    differing = {"01_two/phi.json", "01_two/phi.png", "01_two/older.png"}
-    assert f": {len(differing)} files differ from before" in capsys.readouterr().out
+    differing = {"01_two/phi.json", "01_two/phi.png", "01_two/older.png", "README.md"}
+    assert f": {len(differing) - 1} files differ from before" in capsys.readouterr().out
     now = up_to_date.listing(paths.PUBLISHED_FIGURES / "smoke")
     assert {name: now.get(name) for name in published if name not in differing} == {
         name: changed for name, changed in published.items() if name not in differing
     }
-    assert sorted(now) == ["00_one/phi.json", "00_one/phi.png", "01_two/phi.json", "01_two/phi.png"]
+    assert sorted(now) == ["00_one/phi.json", "00_one/phi.png", "01_two/phi.json", "01_two/phi.png", "README.md"]
 
 
 def test_publish_takes_what_is_unchanged_as_well(house, codes):
@@ -295,8 +296,11 @@ def test_publish_takes_what_is_unchanged_as_well(house, codes):
 
 
 def test_committed_gallery_is_that_of_the_committed_figures():
-    """If it is not: ``python -c "from studylib import gallery; gallery.write()"``."""
-    assert (paths.PUBLISHED_FIGURES / "README.md").read_text(encoding="utf-8") == gallery.page(paths.PUBLISHED_FIGURES)
+    """If it is not: ``python -c "from studylib.publishing import gallery; gallery.write()"``."""
+    pages = gallery.pages(paths.PUBLISHED_FIGURES)
+    assert {"README.md", "quick/README.md", "small_cpu/README.md"} <= set(pages)
+    for name, text in pages.items():
+        assert (paths.PUBLISHED_FIGURES / name).read_text(encoding="utf-8") == text
 
 
 def test_for_a_person_there_is_a_bar_and_in_batch_there_is_none(tmp_path):

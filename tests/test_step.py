@@ -28,7 +28,7 @@ VARIANTS |= {
 
 
 def settings(method, **overrides):
-    small = {"optimisation.batch": 8} | ({"bank.length": 20} if "bank" in config.METHODS[method] else {})
+    small = {"optimisation.batch": 8} | ({"bank.length": 20} if "bank" in config.METHODS[method].groups else {})
     return config.resolve("smoke", method, 0, small | overrides)
 
 

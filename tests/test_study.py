@@ -317,16 +317,16 @@ def test_grids_pair_methods_over_seeds_and_share_runs(name):
     content = scale(name)
     first, whole, parts = grids.quickstart(name), grids.comparison(name), grids.components(name, 1)
     assert [job.config for job in first] == [job.config for job in whole]
-    assert len(first) == 2 * content["seeds"]["comparison"]
+    assert len(first) == 2 * content.seeds["comparison"]
     for job_ in whole:
         final = [e for e in job_.evaluations if e.epoch is None]
         kinds = [(e.dataset, kind) for e in final for kind in ("measures", "protocols") if getattr(e, kind) not in ("none", ())]
         assert len(kinds) == len(set(kinds)) == 2 * len({e.dataset for e in final})  # each, and no value twice in the table
         assert {e.dataset for e in final} == {
-            content["upstream"],
-            *content["unseen"],
-            *content["domains"],
-            *content["stagewise"],
+            content.upstream,
+            *content.unseen,
+            *content.domains,
+            *content.stagewise,
         }
     assert [job.variant for job in parts] == ["none", "bn", "bn+relu", "linear", "linear+relu", "linear+bn", "linear+bn+relu"]
     assert parts[0].config == first[0].config  # nothing: SL

@@ -29,7 +29,7 @@ from studylib.training.step import Inputs, Step
 
 ROUNDS = 3
 PATIENCE_S = 120  # for processes that are to start together
-PROCESSES = (1, 2, 4, 7, 10)  # that take eager steps on one GPU at the same time
+PROCESSES = (1, 4, 10)  # that take eager steps on one GPU at the same time
 STEPS = {32: 150, 224: 20}  # that are timed on a GPU, by the side of the images
 NOISE = {32: 35_940, 224: 6_500}  # images of noise, by their side: 140 and 25 batches for training and a hundred images
 QUIET = {"monitor.every": 0, "monitor.snapshots": "final"}

@@ -9,7 +9,7 @@ from studylib.data import download, packed, splits
 from studylib.data.catalogue import EMBEDDED, available, check
 from studylib.data.download import fetch
 from studylib.data.imageset import ImageSet
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 
 __all__ = ["DETECTION", "EMBEDDED", "ImageSet", "available", "boxes", "check", "fetch", "find", "forget", "load"]
 
@@ -65,8 +65,7 @@ def _load(spec: str, _stamps: tuple[tuple[int, int], ...]) -> ImageSet:
     images = _whole(name)
     if part:
         known = splits.parts().get(name)
-        if not known:
-            raise InputError("data", spec, f"{name} has no parts; write {name}")
+        require("data", spec, known, f"{name} has no parts; write {name}")
         images = images.only(known[choose(f"part of {name}", part, known)], f"{name}/{part}")
     if labels:
         images = images.relabelled(labels, spec)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from studylib.errors import InputError
+from studylib.errors import require
 
 # NTSC; the first row is the luma of ITU-R BT.601, as PIL's grayscale
 RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
@@ -45,20 +45,20 @@ class Augmentation:
     solarise: float = 0.0
 
     def __post_init__(self) -> None:
-        def refuse_unless(name: str, ok: bool, fix: str) -> None:
-            if not ok:
-                raise InputError(f"augmentation.{name}", getattr(self, name), fix)
-
-        refuse_unless("size", self.size >= 0, "must be 0 (the image's own size) or more")
+        require("augmentation.size", self.size, self.size >= 0, "must be 0 (the image's own size) or more")
         for name in ("flip", "jitter", "grayscale", "blur", "solarise"):
-            refuse_unless(name, 0 <= getattr(self, name) <= 1, "is a probability: must be in [0, 1]")
+            value = getattr(self, name)
+            require(f"augmentation.{name}", value, 0 <= value <= 1, "is a probability: must be in [0, 1]")
         for name in ("brightness", "contrast", "saturation"):
-            refuse_unless(name, 0 <= getattr(self, name) <= 1, "must be in [0, 1]")
-        refuse_unless("hue", 0 <= self.hue <= 0.5, "must be in [0, 0.5] turns")
+            value = getattr(self, name)
+            require(f"augmentation.{name}", value, 0 <= value <= 1, "must be in [0, 1]")
+        require("augmentation.hue", self.hue, 0 <= self.hue <= 0.5, "must be in [0, 0.5] turns")
         for name in ("crop_scale", "crop_ratio", "blur_sigma"):
             low, high = getattr(self, name)
-            refuse_unless(name, 0 < low <= high < math.inf, "must be two positive numbers, the smaller first")
-        refuse_unless("crop_scale", self.crop_scale[1] <= 1, "is a share of the image's area: at most 1")
+            fix = "must be two positive numbers, the smaller first"
+            require(f"augmentation.{name}", (low, high), 0 < low <= high < math.inf, fix)
+        share = "is a share of the image's area: at most 1"
+        require("augmentation.crop_scale", self.crop_scale, self.crop_scale[1] <= 1, share)
 
 
 class Numbers(NamedTuple):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from studylib import paths
 from studylib.data import download, packed, splits
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 
 EMBEDDED = {
     "glyphs": "letters and digits in sixteen typefaces",
@@ -72,8 +72,7 @@ def check(folder: Path | None = None) -> list[dict[str, Any]]:
         raise InputError("folder", str(folder), "does not exist; name a folder that holds NAME.npz and NAME.json")
     folders = [folder] if folder else [known for known in paths.data_folders() if known.is_dir()]
     found = [file for known in folders for file in sorted(known.glob("*.npz"))]
-    if folder and not found:
-        raise InputError("folder", str(folder), "holds no NAME.npz; name a folder of packed sets")
+    require("folder", str(folder), found or not folder, "holds no NAME.npz; name a folder of packed sets")
     return [_check(file) for file in found]
 
 

@@ -17,7 +17,7 @@ from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
 from studylib import paths
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 
 PARTS = {"train": "train2017", "test": "val2017"}
 HOW = (
@@ -96,8 +96,7 @@ def coco(folder: Path | None = None) -> Coco:
             raise InputError("data", "coco", f"there is no {' nor '.join(map(str, places))}; {HOW}")
     for part in PARTS.values():
         for needed in (folder / part, folder / "annotations" / f"instances_{part}.json"):
-            if not needed.exists():
-                raise InputError("data", "coco", f"{needed} is missing; {HOW}")
+            require("data", "coco", needed.exists(), f"{needed} is missing; {HOW}")
     sources = {}
     for name, part in PARTS.items():
         with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress

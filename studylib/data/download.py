@@ -20,7 +20,7 @@ from PIL import Image
 from studylib import paths
 from studylib.data import packed
 from studylib.data.splits import stratified_split
-from studylib.errors import InputError, RunError, choose
+from studylib.errors import InputError, RunError, choose, require
 
 DOWNLOAD_FAILED = (
     *(urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError),
@@ -59,8 +59,7 @@ def fetch(name: str, size: int = 64) -> Path:
         RunError: the download failed.
     """
     source = sources()[choose("data", name, sources())]
-    if not 8 <= size <= 1024:
-        raise InputError("size", size, "is the side of the images in pixels: must be in 8 … 1024")
+    require("size", size, 8 <= size <= 1024, "is the side of the images in pixels: must be in 8 … 1024")
     file, raw = paths.fetched_data() / f"{name}.npz", paths.cache() / "torchvision" / name
     resize = "none" if source.native else f"short side to {size} px (bilinear, antialiased), centre cut out"
     raw.mkdir(parents=True, exist_ok=True)

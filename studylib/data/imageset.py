@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from studylib.data.cache import checksum
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +75,7 @@ class ImageSet:
         Raises:
             InputError: there is no such label.
         """
-        if not self.hidden:
-            raise InputError("data", name, f"{self.name} has no other labels")
+        require("data", name, self.hidden, f"{self.name} has no other labels")
         new, names = self.hidden[choose("labels", labels, self.hidden)]
         present = new[new >= 0].unique()
         number = torch.full((len(names) + 1,), -1)

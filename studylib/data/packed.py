@@ -22,7 +22,7 @@ from torch import Tensor
 from studylib import files, paths
 from studylib.data import cache
 from studylib.data.imageset import ImageSet
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 
 NOT_MIRRORED = ("mnist", "notmnist", "omniglot", "sign_digits", "svhn")  # a mirrored sign is another sign
 HIDDEN = {"coarse": ("coarse_labels", "coarse_classes"), "domain": ("domain", "domains")}
@@ -126,10 +126,7 @@ def unpack(file: Path, about: dict[str, Any]) -> dict[str, NDArray]:
         fix = f"cannot be unpacked ({type(error).__name__}: {error}); fetch or copy it again"
         raise InputError("data", file.name, fix) from error
 
-    def need(ok: bool, what: str) -> None:
-        if not ok:
-            raise InputError("data", file.name, what)
-
+    need = functools.partial(require, "data", file.name)
     for name in ("images", "labels", "split"):
         need(name in arrays, f"has no array {name!r}; it needs images, labels and split")
     images, count, classes = arrays["images"], len(arrays["images"]), len(about["classes"])

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from studylib.data import cache, glyphs
-from studylib.errors import InputError
+from studylib.errors import require
 
 RENDERER = 1  # raised when a change here changes the scenes
 LETTERS = "γδθλξπσφψω"
@@ -97,8 +97,7 @@ def render(train: int = 300, test: int = 200, seed: int = 0) -> Scenes:
         RunError: this Matplotlib does not ship the typefaces.
     """
     for field, value, least in (("scenes.train", train, 1), ("scenes.test", test, 1), ("scenes.seed", seed, 0)):
-        if value < least:
-            raise InputError(field, value, f"must be at least {least}")
+        require(field, value, value >= least, f"must be at least {least}")
     made_by = f"{RENDERER} Pillow {PIL.__version__} NumPy {numpy.__version__} fonts {glyphs.fonts_checksum()}"
     key = hashlib.sha256(f"{LETTERS} {train} {test} {seed} {made_by}".encode()).hexdigest()[:12]
     found = cache.keep(f"scenes-{key}", lambda: _scenes((train, test), seed))

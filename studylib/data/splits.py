@@ -7,7 +7,7 @@ import torch
 import yaml
 from torch import Tensor
 
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 
 
 @cache
@@ -29,8 +29,7 @@ def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor
     Raises:
         InputError: the fraction is not between 0 and 1, or nothing can be held out.
     """
-    if not 0 < fraction < 1:
-        raise InputError("fraction", fraction, "must be between 0 and 1")
+    require("fraction", fraction, 0 < fraction < 1, "must be between 0 and 1")
     if len(labels) == 0 or torch.bincount(labels).max() < 2:
         raise InputError("labels", len(labels), "no class has two images, so none can be held out")
     labels, generator = labels.cpu(), torch.Generator().manual_seed(seed)

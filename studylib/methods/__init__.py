@@ -5,29 +5,19 @@ A method owns its modules and offers what the training loop needs: ``views`` (th
 ``layers(images)`` for whoever measures features, and ``state_dict`` with everything that must survive a restart.
 """
 
-from studylib.methods.batch import Batch
-from studylib.methods.byol import Byol
-from studylib.methods.contrastive import Contrastive
-from studylib.methods.cross_entropy import CrossEntropy
-from studylib.methods.dino import Dino
-from studylib.methods.look import Look
-from studylib.methods.method import Method
-from studylib.methods.moco import MoCo
-from studylib.methods.trex import TRex
+from importlib import import_module
 
-METHODS: dict[str, type[Method]] = {
-    "sl": CrossEntropy,
-    "sl_mlp": CrossEntropy,
-    "look": Look,
-    "trex": TRex,
-    "trex_star": TRex,
-    "trex_plain": TRex,
-    "supcon": Contrastive,
-    "simclr": Contrastive,
-    "moco_v1": MoCo,
-    "moco_v2": MoCo,
-    "byol": Byol,
-    "dino": Dino,
-}
+from studylib import method_table
+from studylib.methods.batch import Batch
+from studylib.methods.method import Method
+
+
+def class_of(row: method_table.MethodRow) -> type[Method]:
+    """The class that ``row`` names."""
+    file, _, name = row.implementation.partition(".")
+    return getattr(import_module(f"{__name__}.{file}"), name)
+
+
+METHODS: dict[str, type[Method]] = {name: class_of(row) for name, row in method_table.METHODS.items()}
 
 __all__ = ["METHODS", "Batch", "Method"]

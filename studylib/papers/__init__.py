@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from studylib.errors import InputError, choose
+from studylib.errors import choose, require
 
 TAGS = {"SRC": "read in that source", "DIG": "digitised from a figure", "CALC": "computed from such values"}
 
@@ -27,8 +27,7 @@ def load(paper: str) -> dict[str, Any]:
     content = yaml.safe_load((folder / f"{choose('paper', paper, known)}.yaml").read_text())
     for name, table in content["tables"].items():
         choose(f"{paper}.{name} tag", table.get("tag"), TAGS)
-        if not table.get("source"):
-            raise InputError(f"{paper}.{name}", "source", "every published value needs one")
+        require(f"{paper}.{name}", "source", table.get("source"), "every published value needs one")
     return content
 
 

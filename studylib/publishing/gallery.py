@@ -1,15 +1,18 @@
-"""What lies in a folder of figures, ``<scale>/<notebook>/<name>``, and the Markdown page that shows the published ones."""
+"""What lies in a folder of figures, ``<scale>/<notebook>/<name>``, and the Markdown pages that show the published ones."""
 
 import json
 import re
-from importlib import resources
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from studylib import files, paths
+from studylib.scale import scale, scales
 
-INTRODUCTION = """# Published figures and tables
+SIZES = ("smoke", "quick", "small_cpu", "small", "paper")  # scales, the smallest study first
+
+INDEX = """# Published figures and tables
 
 Written by `studylib reproduce --scale SCALE --publish`; edit nothing here. Figures come with a PDF and the plotted numbers as
 CSV, tables as Markdown, CSV and LaTeX. The JSON beside each names its runs, commit, notebook, parameters and versions. Filled
@@ -19,32 +22,66 @@ changed since (`SCHEMA` in `studylib/config.py`), runs of today have other ids, 
 
 
 def write() -> Path:
-    """Path of the repository's ``figures/README.md``, written from the folders beside it; changed only if they are."""
-    target = paths.PUBLISHED_FIGURES / "README.md"
-    text = page(paths.PUBLISHED_FIGURES)
-    if not target.exists() or target.read_text(encoding="utf-8") != text:
-        files.write_text(target, text)
-    return target
+    """Path of the repository's ``figures/README.md``; it and the page of each scale are changed only if their folders are."""
+    for name, text in pages(paths.PUBLISHED_FIGURES).items():
+        target = paths.PUBLISHED_FIGURES / name
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            files.write_text(target, text)
+    return paths.PUBLISHED_FIGURES / "README.md"
 
 
-def page(root: Path) -> str:
-    """Markdown with every figure and table under ``root``: the same text for the same files."""
-    return INTRODUCTION + "".join(_scale(root, folder) for folder in folders(root) if folders(folder))
+def pages(root: Path) -> dict[str, str]:
+    """Markdown by its place under ``root``, an index and a page for each scale: the same text for the same files."""
+    published = [folder for folder in folders(root) if folders(folder)]
+    return {"README.md": _index(root, published)} | {f"{folder.name}/README.md": _scale(folder) for folder in published}
 
 
-def _scale(root: Path, scale: Path) -> str:
-    said = f"\n{about(scale.name)}\n" if about(scale.name) else ""
-    return f"\n## {scale.name}\n{said}" + "".join(_notebook(root, folder) for folder in folders(scale))
+def _index(root: Path, published: list[Path]) -> str:
+    """The other pages in ``root``, and for each scale what it is and what each notebook made."""
+    others = [f"- [{_heading(file)}]({file.name})\n" for file in sorted(root.glob("*.md")) if file.name != "README.md"]
+    parts = [INDEX, *(["\n", *others] if others else [])]
+    for figures in published:
+        parts.append(f"\n## [{figures.name}]({figures.name}/README.md)\n\n" + _paragraph(about(figures.name)))
+        parts.append("| Notebook | Figures | Tables | From |\n| --- | --: | --: | --- |\n")
+        for folder in folders(figures):
+            link = f"[{folder.name}]({figures.name}/README.md#{folder.name})"
+            parts.append(f"| {link} | {len(pictures(folder))} | {len(tables(folder))} | {made_of(folder)} |\n")
+    return "".join(parts)
+
+
+def _paragraph(text: str) -> str:
+    return f"{text}\n\n" if text else ""
+
+
+def _heading(file: Path) -> str:
+    """The first line of a Markdown file without its marks."""
+    return file.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
+
+
+def _scale(scale: Path) -> str:
+    """The page of a scale, with every figure and links to every table."""
+    results = "[Every value](results.csv.gz). " if (scale / "results.csv.gz").exists() else ""
+    return (
+        f"# Figures and tables at scale {scale.name}\n\n{_paragraph(about(scale.name))}"
+        f"Written by `studylib reproduce --publish`; edit nothing here. {results}[Other scales](../README.md).\n"
+        + "".join(_notebook(scale, folder) for folder in folders(scale))
+    )
 
 
 def _notebook(root: Path, folder: Path) -> str:
-    lines = [f"\n### {folder.name}\n", f"{made_of(folder)}.\n"]
-    for picture in pictures(folder):
-        lines.append(f"![{title(picture)}, {folder.name} at {folder.parent.name}]({_link(root, picture)})\n")
-        lines.append(f"{title(picture)}: {_links(root, picture, 'pdf', 'csv', 'json')}\n")
+    lines = [f"\n## {folder.name}\n", f"{made_of(folder)}.\n", *(figure(root, picture) for picture in pictures(folder))]
     if rows := [f"- {title(table)}: {_links(root, table, 'md', 'csv', 'tex', 'json')}" for table in tables(folder)]:
         lines += ["Tables:\n", *rows, ""]
     return "\n".join(lines)
+
+
+def figure(root: Path, picture: Path) -> str:
+    """Markdown of a figure for a page in ``root``: the image, its name, and links to its other forms."""
+    scale, notebook = picture.parent.parent.name, picture.parent.name
+    return (
+        f"![{title(picture)}, {notebook} at {scale}]({_link(root, picture)})\n\n"
+        f"{title(picture)} at {scale}: {_links(root, picture, 'pdf', 'csv', 'json')}\n"
+    )
 
 
 def _links(root: Path, file: Path, *kinds: str) -> str:
@@ -56,8 +93,13 @@ def _link(root: Path, file: Path) -> str:
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders in ``root``, sorted; none if there is no such folder."""
-    return sorted(folder for folder in root.glob("*") if folder.is_dir())
+    """The folders in ``root``: scales by the size of the study, others sorted; none if there is no such folder."""
+    return [root / name for name in by_size(folder.name for folder in root.glob("*") if folder.is_dir())]
+
+
+def by_size(names: Iterable[str]) -> list[str]:
+    """Names of scales, the smallest study first, then others, sorted."""
+    return sorted(names, key=lambda name: (SIZES.index(name) if name in SIZES else len(SIZES), name))
 
 
 def pictures(folder: Path) -> list[Path]:
@@ -98,14 +140,9 @@ def read_json(file: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def about(scale: str) -> str:
+def about(name: str) -> str:
     """The line that says what a scale is; empty for one that is no more."""
-    file = resources.files("studylib") / "scales" / f"{scale}.yaml"
-    if not file.is_file():
-        return ""
-    import yaml
-
-    return yaml.safe_load(file.read_text(encoding="utf-8")).get("about", "")
+    return scale(name).about if name in scales() else ""
 
 
 def read_table(file: Path) -> tuple[str, list[str], list[list[str]]]:

@@ -17,12 +17,12 @@ import tokenize
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from studylib import files, paths, values
-from studylib.errors import RESUME_EXIT, InputError, RunError, choose
+from studylib.errors import RESUME_EXIT, InputError, RunError, choose, require
+from studylib.scale import scales
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 HOW = "each line of the parameters cell must read `name: type = value  # help` with type str, int, float or bool"
@@ -45,8 +45,7 @@ def declared(notebook: Path) -> dict[str, Parameter]:
         InputError: no such notebook, it cannot be read, or its parameters cell holds anything but typed scalars.
     """
     cells = [cell for cell in read(notebook)["cells"] if "parameters" in cell.get("metadata", {}).get("tags", [])]
-    if len(cells) > 1:
-        raise InputError("notebook", str(notebook), f"{len(cells)} cells are tagged parameters; keep one")
+    require("notebook", str(notebook), len(cells) <= 1, f"{len(cells)} cells are tagged parameters; keep one")
     source = "".join(cells[0]["source"]) if cells else ""
     try:
         statements = ast.parse(source).body
@@ -96,8 +95,7 @@ def coerce(parameters: dict[str, Parameter], given: dict[str, Any]) -> dict[str,
         InputError: a name is not declared (the nearest one is named), or a value is not of the declared type.
     """
     for name in given:
-        if not parameters:
-            raise InputError("parameter", name, "the notebook has no parameters")
+        require("parameter", name, parameters, "the notebook has no parameters")
         choose("parameter", name, parameters)
     return {name: values.read(name, value, parameters[name].type) for name, value in given.items()}
 
@@ -117,8 +115,7 @@ def parameters_file(file: Path) -> dict[str, Any]:
         content = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError("parameters file", str(file), f"cannot be read as YAML ({str(error).splitlines()[0]})") from error
-    if not isinstance(content, dict):
-        raise InputError("parameters file", str(file), "must be a mapping such as `scale: quick`")
+    require("parameters file", str(file), isinstance(content, dict), "must be a mapping such as `scale: quick`")
     return content
 
 
@@ -128,8 +125,7 @@ def check_scale(name: str) -> str:
     Raises:
         InputError: there is none.
     """
-    found = (resources.files("studylib") / "scales").iterdir()
-    return choose("scale", name, sorted(file.name.removesuffix(".yaml") for file in found if file.name.endswith(".yaml")))
+    return choose("scale", name, scales())
 
 
 def execute(notebook: Path, parameters: dict[str, Any] | None = None, output: Path | None = None) -> int:
@@ -155,8 +151,7 @@ def execute(notebook: Path, parameters: dict[str, Any] | None = None, output: Pa
         check_scale(given["scale"])
     field = "STUDYLIB_RUNS" if output is None else "output"
     output = (output or paths.runs() / "notebooks" / notebook.name).absolute()
-    if output == notebook.absolute():
-        raise InputError("output", str(output), "is the notebook itself; name another file")
+    require("output", str(output), output != notebook.absolute(), "is the notebook itself; name another file")
     files.usable(output.parent, field)
     partial = output.with_suffix(".partial.ipynb")
     try:

@@ -1,82 +1,34 @@
-"""The report, ``runs/report/index.html``: verdicts on the claims, then figures and tables by scale, then the notebooks.
+"""The report, ``runs/report/index.html``: the study's picture and the verdicts, then figures and tables by scale, then the
+notebooks.
 
-One file with its style in it, without scripts; figures and executed notebooks are linked by relative paths.
+A page with its style in it, without scripts (``report.html.jinja``). What it links to lies in its folder, too, at the place
+that it has under the runs folder.
 """
 
 import csv
-import html
 import re
 import struct
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
+from typing import Any, NamedTuple
 
-from studylib import files, paths
+import jinja2
+
+from studylib import paths
 from studylib.errors import RESUME_EXIT
 from studylib.publishing import gallery
+from studylib.publishing.bundle import Bundle
 from studylib.report.tables import NUMBER
 
+TEMPLATE = Path(__file__).with_name("report.html.jinja")
 CLAIMS = "07_claims"  # the notebook that judges; it reads what the others made
+LEAD = "03_trex/frontier.png"  # the study's picture
 VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
 STATES = ("done", "stopped", "failed")
 VERDICT = re.compile(rf"(?:^|\*\*)({'|'.join(VERDICTS + STATES)})(?:\*\*|\b)")
 OPEN = 15  # rows of the longest table that is shown unfolded
 LONG = 240  # a caption with more letters is cut after its first sentence, and the rest can be unfolded
-
-STYLE = """<style>
-:root { color-scheme: light dark; --page: #fff; --card: #f6f8fa; --text: #1f2328; --faint: #59636e; --line: #d0d7de;
-  --link: #0550ae; --good: #116329; --good-back: #dafbe1; --bad: #a40e26; --bad-back: #ffebe9; --open: #6a4c00;
-  --open-back: #fff8c5; --none: #424a53; --none-back: #eaeef2 }
-@media screen and (prefers-color-scheme: dark) { :root { --page: #0d1117; --card: #151b23; --text: #e6edf3; --faint: #9198a1;
-  --line: #3d444d; --link: #79b8ff; --good: #7ee787; --good-back: #12361f; --bad: #ffb3ad; --bad-back: #4a1618;
-  --open: #f2cc60; --open-back: #3a2d06; --none: #c4ccd4; --none-back: #2a313c } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--page); color: var(--text); font: 16px/1.5 system-ui, "Liberation Sans", sans-serif }
-main, header { max-width: 84rem; margin: 0 auto; padding: 0 1.25rem }
-header { padding-top: 1.5rem } main { padding-bottom: 4rem }
-h1 { font-size: 1.75rem; margin: 0 } h2 { font-size: 1.4rem; margin: 3rem 0 .4rem; border-bottom: 1px solid var(--line) }
-h3 { font-size: 1.1rem; margin: 2rem 0 .6rem } h2, h3, p, figcaption { overflow-wrap: anywhere }
-h3 small, header p, .faint { color: var(--faint); font-weight: normal } p { margin: .4rem 0 }
-a { color: var(--link) } code { font-size: .875em }
-nav ul, .counts { display: flex; flex-wrap: wrap; gap: .5rem 1.1rem; list-style: none; padding: 0; margin: .8rem 0 }
-.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0 }
-.scroll:focus-visible, a:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px }
-table { border-collapse: collapse; width: 100%; font-size: .875rem; line-height: 1.4 }
-th, td { text-align: left; vertical-align: top; padding: .45rem .75rem; border-top: 1px solid var(--line) }
-tbody tr:nth-child(even) { background: var(--card) }
-thead th { border-top: 0; border-bottom: 2px solid var(--line); color: var(--faint); font-weight: 600; white-space: nowrap }
-caption { text-align: left; padding: .6rem .75rem; color: var(--faint); border-bottom: 1px solid var(--line) }
-.number { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-.long { min-width: 13rem } .short { white-space: nowrap }
-.verdict { display: inline-block; padding: 0 .55em; border-radius: 1em; font-weight: 600; white-space: nowrap }
-.supported, .done { color: var(--good) } .contradicted, .failed { color: var(--bad) }
-.inconclusive, .stopped { color: var(--open) } .not-run { color: var(--none) }
-.verdict.supported, .verdict.done { background: var(--good-back) }
-.verdict.contradicted, .verdict.failed { background: var(--bad-back) }
-.verdict.inconclusive, .verdict.stopped { background: var(--open-back) } .verdict.not-run { background: var(--none-back) }
-.figures { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(23rem, 100%), 1fr)); gap: 1rem;
-  align-items: start }
-figure { margin: 0; padding: .6rem; border: 1px solid var(--line); border-radius: 6px; background: var(--card) }
-figure img { display: block; width: 100%; height: auto; background: #fff; border-radius: 3px }
-figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; margin-top: .5rem;
-  font-size: .875rem }
-details { margin: .6rem 0 } summary { cursor: pointer } caption details { margin: 0 }
-caption div { position: sticky; left: .75rem; max-width: min(70rem, calc(100vw - 4.2rem)) }
-@media (max-width: 40rem) { th, td { padding: .4rem .5rem } }
-@media print {
-  @page { margin: 14mm }
-  body { font-size: 10pt } main, header { max-width: none; padding: 0 } nav, .links { display: none }
-  a { color: inherit; text-decoration: none } h2, h3, h2 + p, summary, caption { break-after: avoid }
-  figure, tr, caption, details table { break-inside: avoid } thead { display: table-header-group } figure { background: none }
-  .figures { grid-template-columns: 1fr 1fr }
-  .scroll { overflow: visible; border: 0 } .long { min-width: 0 } .number, .short, thead th { white-space: normal }
-  table { font-size: 7.5pt } th, td { padding: .25rem .4rem; overflow-wrap: normal }
-  caption div { max-width: none } /* tables that are folded stay so: what is open is printed */
-  .verdict { border: 1px solid; print-color-adjust: exact }
-}
-</style>"""
 
 
 def state(code: int) -> str:
@@ -90,114 +42,113 @@ def write(notebooks: Mapping[str, str]) -> Path:
     Args:
         notebooks: names -> titles of those that can be run; one without a report gets the command that runs it.
     """
-    target = paths.runs() / "report" / "index.html"
-    found = [*gallery.folders(paths.figures()), *gallery.folders(paths.runs() / "notebooks")]
-    scales = sorted({folder.name for folder in found})
-    links = [("claims", "Claims"), *((f"scale-{scale}", scale) for scale in scales), ("notebooks", "Notebooks")]
-    contents = "".join(f'<li><a href="#{quote(anchor)}">{html.escape(name)}</a></li>' for anchor, name in links)
-    parts = [
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n<title>studylib: report</title>',
-        f"{STYLE}\n</head>\n<body>\n<header>\n<h1>Supervised pre-training that transfers</h1>",
-        "<p>A reproducibility study of LOOK, SL-MLP and t-ReX: what came out on this machine.</p>",
-        f'<nav aria-label="Contents"><ul>{contents}</ul></nav>\n</header>\n<main>',
-        _claims(scales, notebooks),
-        *(_scale(scale, notebooks) for scale in scales),
-        _notebooks(scales, notebooks),
-        "</main>\n</body>\n</html>\n",
+    scales = {folder.name for root in (paths.figures(), paths.runs() / "notebooks") for folder in gallery.folders(root)}
+    shown = [_scale(name, notebooks) for name in gallery.by_size(scales)]
+    bundle = Bundle(paths.runs() / "report", paths.runs())
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment.globals |= {"gallery": gallery, "link": bundle.link, "size": _size, "read_table": _read_table}
+    text = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+        lead=_lead(scales),
+        overview=_overview(shown),
+        judges=CLAIMS if CLAIMS in notebooks else "",
+        scales=shown,
+        notebooks=notebooks,
+        longest=OPEN,
+    )
+    return bundle.write("index.html", text + "\n")
+
+
+def _lead(scales: set[str]) -> Path | None:
+    """The study's picture at the scale where it is of the most runs, of several the largest; None without any."""
+    pictures = [picture for scale in gallery.by_size(scales) if (picture := paths.figures() / scale / LEAD).exists()]
+    runs = [len(gallery.read_json(picture.with_suffix(".json")).get("runs", [])) for picture in pictures]
+    return max(zip(runs, range(len(runs)), pictures, strict=True))[2] if pictures else None
+
+
+def _scale(name: str, notebooks: Mapping[str, str]) -> dict[str, Any]:
+    """What there is of a scale: verdicts, the folders of its figures, and which notebooks were executed."""
+    claims = paths.figures() / name / CLAIMS / "decisive.csv"
+    heads, *rows = _read_csv(claims) if claims.exists() else [[]]
+    counts = Counter(match[1] for row in rows for cell in row if (match := VERDICT.search(cell)))
+    folders = [
+        folder for folder in gallery.folders(paths.figures() / name) if gallery.pictures(folder) + gallery.tables(folder)
     ]
-    files.write_text(target, "\n".join(parts))
-    return target
+    executed = {notebook: paths.runs() / "notebooks" / name / f"{notebook}.json" for notebook in notebooks}
+    reports = {notebook: gallery.read_json(file) if file.exists() else {} for notebook, file in executed.items()}
+    pages = {notebook: page for notebook, file in executed.items() if (page := file.with_suffix(".html")).exists()}
+    states = [[notebook, *_state(report)] for notebook, report in reports.items()]
+    return {
+        "name": name,
+        "about": gallery.about(name),
+        "verdicts": [dict(zip(heads, row, strict=True)) for row in rows],
+        "counts": [(word, counts[word]) for word in VERDICTS] if counts else [],
+        "claims": _table(f"The papers' claims at scale {name}", heads, rows) if rows else None,
+        "folders": folders,
+        "executed": _table(f"Executed at scale {name}", ["Notebook", "State", "Seconds", "Finished"], states, pages),
+        "incomplete": not all(reports.values()),
+    }
 
 
-def _claims(scales: list[str], notebooks: Mapping[str, str]) -> str:
-    """The verdicts by scale, counted and in full."""
-    parts = ['<section id="claims">\n<h2>Claims</h2>']
-    judged = [scale for scale in scales if (paths.figures() / scale / CLAIMS / "decisive.csv").exists()]
-    if not judged:
-        how = f" yet: <code>studylib reproduce --only {CLAIMS}</code> writes them" if CLAIMS in notebooks else ""
-        parts.append(f"<p>No verdicts{how}.</p>")
-    for scale in judged:
-        with (paths.figures() / scale / CLAIMS / "decisive.csv").open(encoding="utf-8", newline="") as file:
-            heads, *rows = list(csv.reader(file)) or [[]]
-        about = f" <small>{html.escape(gallery.about(scale))}</small>"
-        parts += [f"<h3>{html.escape(scale)}{about}</h3>", _counts(heads, rows)]
-        parts.append(_table(f"The papers' claims at scale {scale}", heads, rows))
-    return "\n".join([*parts, "</section>"])
+def _read_csv(file: Path) -> list[list[str]]:
+    with file.open(encoding="utf-8", newline="") as lines:
+        return list(csv.reader(lines)) or [[]]
 
 
-def _counts(heads: list[str], rows: list[list[str]]) -> str:
-    """How often each verdict was given, for each column that holds verdicts."""
-    columns = [(head, [word[1] for cell in cells if (word := VERDICT.search(cell))]) for head, cells in _columns(heads, rows)]
-    columns = [(head, found) for head, found in columns if found]
-    lines = []
-    for head, found in columns:
-        number = Counter(found)
-        items = "".join(f"<li><strong>{number[word]}</strong> {_verdict(word)}</li>" for word in VERDICTS)
-        lines.append(f'<ul class="counts">{f"<li>{html.escape(head)}:</li>" if len(columns) > 1 else ""}{items}</ul>')
-    return "".join(lines)
+def _state(report: Mapping[str, Any]) -> list[str]:
+    """State, seconds and end of an execution."""
+    return [state(report["code"]), f"{report['seconds']:.0f}", report["finished"]] if report else ["not run", "", ""]
 
 
-def _scale(scale: str, notebooks: Mapping[str, str]) -> str:
-    """Figures and tables of a scale by notebook."""
-    parts = [f'<section id="scale-{html.escape(scale)}">\n<h2>{html.escape(scale)}</h2>']
-    parts.append(f'<p class="faint">{html.escape(gallery.about(scale))}</p>')
-    shown = [folder for folder in gallery.folders(paths.figures() / scale) if gallery.pictures(folder) + gallery.tables(folder)]
-    if not shown:
-        parts.append("<p>No figures yet.</p>")
-    for folder in shown:
-        small = f"<small>{html.escape(notebooks.get(folder.name, ''))} ({gallery.made_of(folder)})</small>"
-        parts.append(f"<h3>{html.escape(folder.name)} {small}</h3>")
-        if pictures := gallery.pictures(folder):
-            parts.append(f'<div class="figures">{"".join(map(_figure, pictures))}\n</div>')
-        parts += map(_folded, gallery.tables(folder))
-    return "\n".join([*parts, "</section>"])
+class Cell(NamedTuple):
+    """An entry of a table: text, a verdict or state that is a badge, what stands behind it; the file that the text leads to."""
+
+    text: str
+    verdict: str = ""
+    rest: str = ""
+    command: str = ""
+    file: Path | None = None
 
 
-def _figure(picture: Path) -> str:
-    """A thumbnail with links to the other forms of the figure."""
-    name = html.escape(gallery.title(picture))
-    alt = html.escape(f"Figure {gallery.title(picture)} of {picture.parent.name} at scale {picture.parent.parent.name}")
-    image = f'<img src="{_link(picture)}" alt="{alt}" loading="lazy"{_size(picture)}>'
-    forms = _forms(picture, "pdf", "csv", "json")
-    return f'\n<figure><a href="{_link(picture)}">{image}</a><figcaption><span>{name}</span>{forms}</figcaption></figure>'
+class Table(NamedTuple):
+    """A table for the template: heads with the class of their column, and as ``protocols`` what of the caption is folded."""
+
+    caption: str
+    protocols: str
+    heads: list[tuple[str, str]]
+    rows: list[tuple[Cell, ...]]
 
 
-def _size(picture: Path) -> str:
-    """Width and height of a PNG as attributes, so that the page does not jump when it arrives."""
-    with picture.open("rb") as file:
-        head = file.read(24)
-    return ' width="{}" height="{}"'.format(*struct.unpack(">II", head[16:])) if len(head) == 24 else ""
+def _overview(scales: Sequence[Mapping[str, Any]]) -> Table | None:
+    """The verdict on each claim by scale; None without any."""
+    rows: dict[str, dict[str, str]] = {}
+    for scale in scales:
+        for row in scale["verdicts"]:
+            if word := VERDICT.search(row.get("Verdict", "")):
+                fixed = {head: row.get(head, "") for head in ("Claim", "Statement", "Published")}
+                rows.setdefault(row.get("Claim", ""), fixed)[scale["name"]] = word[1]
+    heads = ["Claim", "Statement", "Published", *(scale["name"] for scale in scales if scale["counts"])]
+    cells = [[row.get(head, "") for head in heads] for row in rows.values()]
+    return _table("Verdicts by scale", heads, cells) if rows else None
 
 
-def _forms(file: Path, *kinds: str) -> str:
-    links = [f'<a href="{_link(form)}">{form.suffix[1:]}</a>' for form in gallery.forms(file, *kinds)]
-    return f"<span>{' · '.join(links)}</span>"
-
-
-def _folded(file: Path) -> str:
-    """A table that can be folded; a long one is."""
+def _read_table(file: Path) -> Table:
+    """A table that `report.write_table` wrote."""
     caption, heads, rows = gallery.read_table(file)
-    links = f'<p class="links">{_forms(file, "md", "csv", "tex", "json")}</p>'
-    size = f" <small>({len(rows)} rows)</small>" if len(rows) > OPEN else ""
-    summary = f"<summary>Table {html.escape(gallery.title(file))}{size}</summary>"
-    return f"<details{'' if size else ' open'}>{summary}{links}{_table(caption or gallery.title(file), heads, rows)}</details>"
+    return _table(caption or gallery.title(file), [head.replace("_", " ") for head in heads], rows)
 
 
-def _table(caption: str, heads: list[str], rows: list[list[str]], links: Mapping[str, str] | None = None) -> str:
+def _table(caption: str, heads: list[str], rows: list[list[str]], files: Mapping[str, Path] | None = None) -> Table:
     """A table; columns without any entry are left out, numbers stand to the right, verdicts are coloured.
 
-    ``links``: entries that are links.
+    ``files``: entry -> the file that it leads to.
     """
-    columns = [(name, cells, _kind(cells)) for name, cells in _columns(*_verdicts_first(heads, rows)) if any(cells) or not rows]
-    head = "".join(f'<th scope="col"{kind}>{html.escape(name.replace("_", " "))}</th>' for name, _, kind in columns)
-    lines = zip(*([f"<td{kind}>{_cell(cell, links or {})}</td>" for cell in cells] for _, cells, kind in columns), strict=True)
-    body = "\n".join(f"<tr>{''.join(line)}</tr>" for line in lines)
-    label = html.escape(caption[:80])
-    return (
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{label}"><table>\n'
-        f"<caption><div>{_caption(caption)}</div></caption>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table></div>"
-    )
+    columns = [(head, cells) for head, cells in _columns(*_verdicts_first(heads, rows)) if any(cells) or not rows]
+    first, stop, protocols = caption.partition(". ")
+    if len(caption) <= LONG or not protocols:
+        first, stop, protocols = caption, "", ""
+    entries = [[_cell(cell, files or {}) for cell in cells] for _, cells in columns]
+    kinds = [(head, _kind(cells)) for head, cells in columns]
+    return Table(first + stop, protocols, kinds, list(zip(*entries, strict=True)))
 
 
 def _verdicts_first(heads: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
@@ -213,58 +164,24 @@ def _columns(heads: list[str], rows: list[list[str]]) -> list[tuple[str, list[st
     return [(head, list(cells)) for head, *cells in zip(heads, *rows, strict=True)]
 
 
-def _caption(text: str) -> str:
-    first, stop, rest = text.partition(". ")
-    if len(text) <= LONG or not rest:
-        return html.escape(text)
-    return f"{html.escape(first + stop)}<details><summary>Protocols</summary>{html.escape(rest)}</details>"
-
-
 def _kind(cells: list[str]) -> str:
-    """The class of a column, as an attribute."""
+    """The class of a column."""
     if all(map(NUMBER.fullmatch, cells)):
-        return ' class="number"'
+        return "number"
     longest = max(map(len, cells), default=0)
-    return ' class="short"' if longest <= 20 else ' class="long"' if longest > 40 else ""
+    return "short" if longest <= 20 else "long" if longest > 40 else ""
 
 
-def _cell(text: str, links: Mapping[str, str]) -> str:
-    """Text of a cell with its verdict as a badge."""
-    if text in links:
-        return f'<a href="{links[text]}">{html.escape(text)}</a>'
-    if found := VERDICT.search(text):
-        rest = text[found.end() :]
-        command = f"<br><code>{html.escape(rest[2:])}</code>" if rest.startswith(": ") else html.escape(rest)
-        return html.escape(text[: found.start()]) + _verdict(found[1]) + command
-    return re.sub(r" (?=±)|(?<=±) |(?<=n) (?==)|(?<==) (?=\d)", "\u00a0", html.escape(text))
+def _cell(text: str, files: Mapping[str, Path]) -> Cell:
+    if match := VERDICT.search(text):
+        rest = text[match.end() :]
+        command = rest[2:] if rest.startswith(": ") else ""
+        return Cell(text[: match.start()], match[1], "" if command else rest, command)
+    return Cell(re.sub(r" (?=±)|(?<=±) |(?<=n) (?==)|(?<==) (?=\d)", "\u00a0", text), file=files.get(text))
 
 
-def _verdict(word: str) -> str:
-    return f'<span class="verdict {word.replace(" ", "-")}">{word}</span>'
-
-
-def _notebooks(scales: list[str], notebooks: Mapping[str, str]) -> str:
-    """Which notebooks were executed at each scale, and how they ended."""
-    parts = ['<section id="notebooks">\n<h2>Notebooks</h2>']
-    for scale in scales:
-        reports = {name: gallery.read_json(file) for name in notebooks if (file := _executed(scale, name, "json")).exists()}
-        rows = [[name, *_report(reports.get(name, {}))] for name in notebooks]
-        links = {name: _link(file) for name in notebooks if (file := _executed(scale, name, "html")).exists()}
-        parts.append(_table(f"Executed at scale {scale}", ["Notebook", "State", "Seconds", "Finished"], rows, links))
-        if len(reports) < len(notebooks):
-            parts.append(f"<p>What is missing: <code>studylib reproduce --scale {html.escape(scale)}</code></p>")
-    return "\n".join([*parts, "</section>"])
-
-
-def _executed(scale: str, name: str, kind: str) -> Path:
-    return paths.runs() / "notebooks" / scale / f"{name}.{kind}"
-
-
-def _report(report: Mapping[str, Any]) -> list[str]:
-    """State, seconds and end of an execution."""
-    return [state(report["code"]), f"{report['seconds']:.0f}", report["finished"]] if report else ["not run", "", ""]
-
-
-def _link(file: Path) -> str:
-    """The way from the report to a file under the runs folder."""
-    return "../" + quote(file.relative_to(paths.runs()).as_posix())
+def _size(picture: Path) -> list[tuple[str, int]]:
+    """Width and height of a PNG as attributes, so that the page does not jump when it arrives."""
+    with picture.open("rb") as file:
+        head = file.read(24)
+    return list(zip(("width", "height"), struct.unpack(">II", head[16:]), strict=True)) if len(head) == 24 else []

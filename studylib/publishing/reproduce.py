@@ -60,10 +60,10 @@ def reproduce(
             failed = failed or code
             succeeded += [task] if code == 0 else []
     if publish:
-        from studylib.report import claims
+        from studylib.publishing import claims_page
 
         differing = sum(task.publish() for task in succeeded)
-        claims.publish(paths.PUBLISHED_FIGURES, paths.REPOSITORY / "README.md")
+        claims_page.publish(paths.PUBLISHED_FIGURES, paths.REPOSITORY / "README.md")
         print(f"published to {paths.PUBLISHED_FIGURES}: {differing} files differ from before; gallery: {gallery.write()}")
     print(f"report: {page.write(known)}")
     return failed

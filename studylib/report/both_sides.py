@@ -7,6 +7,12 @@ import pandas as pd
 from studylib.report import statistics
 
 
+def mean_accuracy(frame: pd.DataFrame, datasets: Sequence[str], measure: str = "linear_top1") -> pd.DataFrame:
+    """The mean over ``datasets`` of ``measure`` at the end of training, at the encoder's output: a row for each run."""
+    end = statistics.select(statistics.at_end(frame), layer="stage5", split="test", measure=measure)
+    return statistics.over_datasets(end, datasets, how="mean")
+
+
 def both_sides(
     frame: pd.DataFrame,
     upstream: str,

@@ -26,7 +26,8 @@ A test of a claim (``studylib/papers/*.yaml``) is an expression over the results
     true for each of several parts that a claim consists of.
 
 Beside its tests a claim has a ``why``, what may be the reason where results contradict it, and ``tell``, the command whose
-results would tell: ``{scale}`` is the scale's name, ``{longer}`` four times its epochs.
+results would tell: ``{scale}`` is the scale's name, ``{longer}`` four times its epochs. Some have a ``figure``, such as
+``03_trex/depth``: the notebook and the name of what shows it.
 
 The tests that are parts of a claim decide on it together (`statistics.together`), where none is marked the first one alone; the
 others are shown beside them.
@@ -41,11 +42,12 @@ import numpy as np
 import pandas as pd
 
 from studylib import files, papers
-from studylib.config import scale
+from studylib.config import resolve, scale
 from studylib.errors import InputError
+from studylib.method_table import USING_LABELS
 from studylib.report import style, tables
-from studylib.report.learning import SUPERVISED
 from studylib.report.statistics import interval, judged, log_odds, rank_correlation, refuse_mixture, select, together
+from studylib.scale import Scale
 
 PAPERS = {"look": "LOOK", "sl_mlp": "SL-MLP", "trex": "t-ReX"}
 
@@ -72,7 +74,7 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
         for claim, entry in papers.load(paper)["claims"].items():
             about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
             about |= {"published": entry["published"], "source": entry.get("source", "")}
-            about |= {"scale": scale_name, "about": content["about"], "note": "", "command": ""}
+            about |= {"scale": scale_name, "about": content.about, "note": "", "command": ""}
             several = any(test.get("part") for test in entry["tests"])
             for number, test in enumerate(entry["tests"], 1):
                 if test["grid"] in results:
@@ -83,13 +85,19 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
                     row |= {"over": "variants" if "correlate" in test else "seeds", "verdict": judged(*found, test["claimed"])}
                     if row["verdict"] == "not run":
                         row["command"] = grid_command(test, scale_name)
-                    elif "rival" in test and (note := too_poor(test["rival"], results[test["grid"]], content["upstream"])):
+                    elif "rival" in test and (note := too_poor(test["rival"], results[test["grid"]], content.upstream)):
                         row |= {"verdict": "inconclusive", "note": note}
                     rows.append(row)
             if not entry["tests"]:
                 empty = {"test": 1, "decides": True, "n": 0, "verdict": "not run", "command": entry["command"]}
                 rows.append(about | empty)
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def grids_of(of: Iterable[str] = PAPERS) -> list[str]:
+    """The grids that the tests of the papers ``of`` read."""
+    tests = (test for paper in of for claim in papers.load(paper)["claims"].values() for test in claim["tests"])
+    return list(dict.fromkeys(test["grid"] for test in tests))
 
 
 def too_poor(rival: str, frame: pd.DataFrame, upstream: str) -> str:
@@ -108,7 +116,7 @@ def too_poor(rival: str, frame: pd.DataFrame, upstream: str) -> str:
 def grid_command(test: Mapping[str, Any], scale_name: str) -> str:
     """What runs the grid of a test that has no results: with seeds, where the scale does not plan all that it compares."""
     content, grid = scale(scale_name), test["grid"]
-    plan = content["seeds"].get("methods" if grid == "features" else grid, 0)
+    plan = content.seeds.get("methods" if grid == "features" else grid, 0)
     named = names_in(compared(test, content))
     planned = all(any(f"{name} ".startswith(f"{row} ") for row in plan) for name in named) if isinstance(plan, dict) else plan
     return f"studylib grid {grid} --scale {scale_name}" + ("" if planned else " --seeds 3")
@@ -124,7 +132,7 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(moment=np.select([from_end == 2, from_end > 2], ["before", "earlier"], "end"))
 
 
-def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Mapping[str, Any]) -> tuple[float, float, float, int]:
+def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> tuple[float, float, float, int]:
     """(value, low, high, n) of a test on a `prepared` table."""
     columns = test.get("columns", ["variant"])
     over = test.get("over", ["dataset"])
@@ -137,20 +145,19 @@ def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Mapping[str, 
     return mean, mean - half, mean + half, n
 
 
-def compared(test: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def compared(test: Mapping[str, Any], content: Scale) -> str:
     """The arithmetic of a test with the scale's names in it."""
-    few = max(2, content["methods"]["look"]["look.k"] // 8)  # as `grids.look_neighbours` has it
-    return test.get("compare", "").format(few=few, **content)
+    few = max(2, resolve(content.name, "look").look.k // 8)  # as `grids.look_neighbours` has it
+    return test.get("compare", "").format(few=few, backbone=content.backbone)
 
 
-def picked(frame: pd.DataFrame, query: str, content: Mapping[str, Any]) -> pd.DataFrame:
+def picked(frame: pd.DataFrame, query: str, content: Scale) -> pd.DataFrame:
     """The rows that ``query`` picks, of held-out images at the encoder's output and the end of training if it names no other.
 
     What a run cost, which has no layer, is of the training images.
     """
-    names = {name: content[name] for name in ("upstream", "unseen", "domains", "stagewise")}
-    names |= {"transfer": [*content["unseen"], *content["domains"]], "hidden": content["modes"]["hidden"]}
-    names["supervised"] = list(SUPERVISED)
+    names = {name: getattr(content, name) for name in ("upstream", "unseen", "domains", "stagewise", "transfer")}
+    names |= {"hidden": content.modes.hidden, "supervised": USING_LABELS}
     wanted = [f"({query})", "(split != 'train' or layer == '')"]
     wanted += [] if "layer" in query else ["layer in ('stage5', '')"]
     wanted += [] if "moment" in query else ["moment == 'end'"]
@@ -248,65 +255,6 @@ def write(found: pd.DataFrame, folder: Path, lineage: Mapping[str, Any]) -> Path
     return target
 
 
-def read(folder: Path) -> pd.DataFrame:
-    """What `write` left in ``folder``/<scale>/07_claims, one scale below the other, the smallest study first.
-
-    A table that another version wrote is left out, with a line that says so.
-    """
-    found = []
-    for name in ("smoke", "quick", "small_cpu", "small", "paper"):
-        source = Path(folder) / name / "07_claims" / "claims.csv"
-        if source.exists():
-            table = pd.read_csv(source, dtype=dict.fromkeys(("note", "command"), object))
-            if list(table.columns) == COLUMNS:
-                found.append(table)
-            else:
-                again = f"studylib reproduce --scale {name} --only 07_claims --publish"
-                print(f"left out: claims at {name}, which another version wrote; to write them again: {again}")
-    return pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=COLUMNS)
-
-
-BEGIN, END = "<!-- claims: written by studylib reproduce --publish -->\n", "<!-- end of claims -->\n"
-
-
-def publish(folder: Path, readme: Path) -> None:
-    """Write ``claims.md`` and ``claims.csv`` of all published scales into ``folder``, and the decisive ones into ``readme``.
-
-    There they stand between two comments; a ``readme`` without them is left alone.
-    """
-    found = read(folder)
-    if found.empty:
-        return
-    about = "; ".join(f"`{row.scale}`: {row.about}" for row in found.drop_duplicates("scale").itertuples())
-    caption = f"Value, 95 % interval, n and verdict by scale. {about}."
-    files.write_text(folder / "claims.csv", found.to_csv(index=False, float_format="%.10g", lineterminator="\n"))
-    against = f"## What contradicts the papers\n\n{discussion(found)}\n"
-    files.write_text(folder / "claims.md", f"# Claims\n\n{caption}\n\n{tables.markdown(by_scale(found))}\n{against}")
-    text = readme.read_text(encoding="utf-8")
-    if BEGIN in text and END in text:
-        head, tail = text.partition(BEGIN)[0], text.partition(END)[2]
-        files.write_text(readme, f"{head}{BEGIN}\n{tables.markdown(by_scale(found, whole=False))}\n{caption}\n{END}{tail}")
-
-
-def by_scale(found: pd.DataFrame, *, whole: bool = True) -> pd.DataFrame:
-    """`judge`'s tables of several scales, one below the other, as text with a column for each scale.
-
-    A row for each test, or without ``whole`` for each claim (`decisive`), and no commands for what is not run.
-    """
-    rows: dict[Any, dict[str, str]] = {}
-    for name, tests in found.groupby("scale", sort=False):
-        texts = shown(tests).assign(test=list(tests["test"])) if whole else decisive(tests).assign(Claimed="", test=1)
-        for row in texts.to_dict("records"):
-            head = {heading: row[heading] for heading in ("Claim", "Statement", "Published")}
-            head["Tested by"] = f"{row['Tested by']} {row['Claimed']}".strip()
-            verdict, _, why = row["Verdict"].partition(" (")
-            verdict, _, command = verdict.partition(": ")
-            told = f"{row['Ours']} **{verdict}**" if verdict != "not run" else verdict + (f": `{command}`" if command else "")
-            rows.setdefault((row["Claim"], row["test"]), head)[name] = told + (f" ({why}" if why else "")
-    order = sorted(rows, key=lambda key: ("LST".index(key[0][0]), int(key[0][1:]), key[1]))
-    return pd.DataFrame([rows[key] for key in order]).fillna(tables.MISSING)
-
-
 def sentences(found: pd.DataFrame) -> str:
     """The verdicts in words, a line for each test; a claim without one has its command."""
     return "\n".join(
@@ -322,18 +270,23 @@ def discussion(found: pd.DataFrame) -> str:
     lines = []
     for (name, claim), rows in select(found, verdict="contradicted").groupby(["scale", "claim"], sort=False):
         told = "; ".join(f"{row['tested_by']}: {value(row)} (claimed {row['claimed']})" for row in rows.to_dict("records"))
-        entry, settings = evidence(claim), scale(name)
-        command = entry["tell"].format(scale=name, longer=4 * settings["common"]["optimisation.epochs"])
+        entry = entries()[claim]
         lines.append(
             f"- **{claim}**, {entry['statement']}. `{name}`: {told}. *Why that may be:* {entry['why']}. "
-            f"*What would tell:* `{command}`."
+            f"*What would tell:* `{telling_command(claim, name)}`."
         )
     return "\n".join(lines) or "No test that was run contradicts the papers."
 
 
-def evidence(claim: str) -> dict[str, Any]:
-    """What `studylib.papers` has of a claim, such as ``S1``."""
-    return {name: entry for paper in PAPERS for name, entry in papers.load(paper)["claims"].items()}[claim]
+def telling_command(claim: str, scale_name: str) -> str:
+    """The command whose results would tell why results at a scale contradict ``claim``."""
+    longer = 4 * scale(scale_name).common["optimisation.epochs"]
+    return entries()[claim]["tell"].format(scale=scale_name, longer=longer)
+
+
+def entries() -> dict[str, dict[str, Any]]:
+    """What `studylib.papers` has of each claim, such as ``S1``, in the order of the papers."""
+    return {claim: entry for paper in PAPERS for claim, entry in papers.load(paper)["claims"].items()}
 
 
 def probe_notes(frame: pd.DataFrame) -> str:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, NullLocator
 
+from studylib.method_table import USING_LABELS
 from studylib.report import layout, statistics, style, tables
 
 ENCODER = ["method", "variant"]
@@ -65,6 +66,33 @@ def correlations(frame: pd.DataFrame, measures: Sequence[str], target: str) -> p
     return pd.DataFrame(rows, columns=[*KIND, "rho", "low", "high", "n"])
 
 
+def by_labels(parts: Mapping[str, tuple[pd.DataFrame, str]], measures: Sequence[str]) -> pd.DataFrame:
+    """`correlations` over all methods and then over those that learn from labels; columns ``who`` and ``group`` say of what.
+
+    Args:
+        parts: group -> (rows as for `correlations`, target).
+        measures: those that a part lacks are left out of it.
+    """
+    found = []
+    for who, methods in (("all", None), ("with labels", USING_LABELS)):
+        for group, (rows, target) in parts.items():
+            rows = rows if methods is None else statistics.select(rows, method=methods)
+            names = [name for name in measures if name in set(rows["measure"])]
+            found.append(correlations(rows, names, target).assign(who=who, group=group))
+    return pd.concat(found, ignore_index=True)
+
+
+def strongest(found: pd.DataFrame) -> str:
+    """Two lines for each part of `by_labels`: the largest \\|ρ\\|, and how many of the intervals exclude 0."""
+    lines = []
+    for (who, group), rows in found.dropna(subset="rho").groupby(["who", "group"], sort=False):
+        best, decided = rows.loc[rows["rho"].abs().idxmax()], ((rows["low"] > 0) | (rows["high"] < 0)).sum()
+        measure = best["measure"].replace("_", " ")
+        lines.append(f"{group}, {who}: the strongest is {measure} ({best['protocol']}), ρ = {rho(best)}")
+        lines.append(f"  of {len(rows)} measures {decided} have an interval that excludes 0")
+    return "\n".join(lines)
+
+
 def sign(low: float, high: float) -> str:
     """What an interval of ρ says: positive, negative, inconclusive (it holds 0), or no interval."""
     if math.isnan(low):
@@ -78,7 +106,9 @@ def rho(row: Mapping[str, Any]) -> str:
 
 
 def predictions(found: pd.DataFrame) -> pd.DataFrame:
-    """`correlations`, or several of them with a column ``group``, as a table of text, sorted by the largest \\|ρ\\|."""
+    """`correlations` as a table of text, sorted by the largest \\|ρ\\|; several of them with ``group``, or `by_labels`."""
+    if "who" in found:
+        found = found.assign(group=found["group"] + ", " + found["who"])
     groups = list(dict.fromkeys(found["group"])) if "group" in found else [""]
     found = found if "group" in found else found.assign(group="")
     body = []

@@ -8,10 +8,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from studylib.errors import InputError
+from studylib.data import ImageSet
+from studylib.errors import InputError, require
 from studylib.report import style
 
 MOST = 12  # ours: colours, and markers, that can be told apart
+
+
+def class_embedding(
+    features: Mapping[str, np.ndarray], *, images: ImageSet, classes: int = 8, hidden: str = "case"
+) -> tuple[Figure, pd.DataFrame]:
+    """`embedding` of the held-out images of the first ``classes`` classes of a data set.
+
+    Args:
+        features: method -> (N, d), of all held-out images.
+        hidden: name of the other label that markers show, where the set has it.
+    """
+    test = images.test
+    rows = (test.labels < classes).nonzero()[:, 0]
+    marks = {"hidden": test.hidden[hidden][0][rows], "hidden_classes": test.hidden[hidden][1]} if hidden in test.hidden else {}
+    return embedding({method: x[rows] for method, x in features.items()}, test.labels[rows], test.classes[:classes], **marks)
 
 
 def embedding(
@@ -40,15 +56,12 @@ def embedding(
     labels = np.asarray(labels)
     marks = np.zeros(len(labels), dtype=int) if hidden is None else np.asarray(hidden)
     for field, names, values in (("classes", classes, labels), ("hidden_classes", hidden_classes, marks)):
-        if len(names) > MOST:
-            raise InputError(field, len(names), f"at most {MOST} can be told apart; select some")
+        require(field, len(names), len(names) <= MOST, f"at most {MOST} can be told apart; select some")
         if len(values) != len(labels) or (len(names) and values.max() >= len(names)):
             raise InputError(field, len(names), "needs one label per image, each with a name")
     for method, x in features.items():
-        if len(x) != len(labels) or not 0 < perplexity < len(labels):
-            raise InputError(
-                "features", f"{method}: {len(x)} rows", f"need {len(labels)} rows, more than perplexity {perplexity:g}"
-            )
+        fix = f"need {len(labels)} rows, more than perplexity {perplexity:g}"
+        require("features", f"{method}: {len(x)} rows", len(x) == len(labels) and 0 < perplexity < len(labels), fix)
     figure = style.canvas(1 if len(features) == 1 else 2, 3.0)
     axes = figure.subplots(1, len(features), squeeze=False).ravel()
     tables = []

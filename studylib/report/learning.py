@@ -2,9 +2,8 @@
 
 import pandas as pd
 
+from studylib.method_table import USING_LABELS
 from studylib.report import statistics, style, tables
-
-SUPERVISED = ("sl", "sl_mlp", "look", "trex", "trex_star", "trex_plain", "supcon")
 
 
 def random_start(frame: pd.DataFrame) -> pd.DataFrame:
@@ -26,7 +25,7 @@ def learning(frame: pd.DataFrame, *, upstream: str = "knn_top1", transfer: str =
         beyond = statistics.paired_difference(frame, transfer, "random", method)
         body.append(
             {"Method": style.look(method).label}
-            | {"Labels": "yes" if method in SUPERVISED else "no"}
+            | {"Labels": "yes" if method in USING_LABELS else "no"}
             | {f"{style.measure_label(upstream)}, share of SL's": tables.number(*statistics.interval(share))}
             | {f"{style.measure_label(transfer)}, beyond random": tables.number(*beyond, transfer, signed=True)}
             | {"Beyond random": statistics.verdict(*beyond, "higher").replace("supported", "yes").replace("contradicted", "no")}

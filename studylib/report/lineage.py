@@ -14,7 +14,11 @@ LIBRARIES = ("studylib", "torch", "torchvision", "numpy", "scipy", "pandas", "sc
 
 
 def lineage(
-    runs: Iterable[str], notebook: str, parameters: Mapping[str, Any], data: Mapping[str, str] | None = None
+    runs: Iterable[str],
+    notebook: str,
+    parameters: Mapping[str, Any],
+    data: Mapping[str, str] | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """What the JSON beside a figure holds: JSON types only, the same at every call until something changes.
 
@@ -23,6 +27,7 @@ def lineage(
         notebook: name of the notebook, with or without ``.ipynb``.
         parameters: of the notebook; of a value that is an absolute path only the last part is kept.
         data: data set -> checksum, of sets beside those that the runs were trained on; `completed` finds these.
+        settings: of the runs, in full; left out if not given.
     """
     head, dirty = commit()
     made = {
@@ -34,7 +39,7 @@ def lineage(
         "dirty": dirty,
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in LIBRARIES},
     }
-    return completed(made)
+    return completed(made | ({"settings": dict(settings)} if settings else {}))
 
 
 def completed(lineage: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,11 +7,40 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from studylib.errors import InputError, choose
+from studylib.data import ImageSet
+from studylib.errors import InputError, choose, require
 from studylib.measures.modes import STARTS
-from studylib.report import style
+from studylib.report import statistics, style
 
 GAP = 2  # pixels between images
+
+
+MODES = {
+    "modes_number": "Modes found in a class",
+    "modes_hidden": "Hidden labels in a class",
+    "modes_chosen_nmi": "NMI at the number found",
+    "modes_chosen_ari": "ARI at the number found",
+}
+"""names for readers of the measures that choose the number of modes by the silhouette"""
+
+
+def modes_inside(frame: pd.DataFrame) -> pd.DataFrame:
+    """The measures of modes inside classes at the end of training; ``dataset`` is the hidden label they are compared with."""
+    end = statistics.select(statistics.at_end(frame), layer="stage5", split="test")
+    rows = end[end["measure"].str.startswith("modes_")]
+    return rows.assign(dataset=rows["protocol"].str.split(" of ").str[-1])
+
+
+def class_modes(images: ImageSet, *, features: Mapping[str, np.ndarray], classes: int = 2) -> tuple[Figure, pd.DataFrame]:
+    """`mode_images` of the held-out images of the first ``classes`` classes of a data set, with its first hidden label.
+
+    Args:
+        features: method -> (N, d), of all held-out images.
+    """
+    test = images.test
+    labels = next(iter(test.hidden.values()), None)
+    hidden = {"hidden": labels[0], "hidden_classes": labels[1]} if labels else {}
+    return mode_images(test.images, test.labels, test.classes, features, chosen=test.classes[:classes], **hidden)
 
 
 def mode_images(
@@ -46,8 +75,7 @@ def mode_images(
     if images.ndim != 4 or images.shape[1] != 3 or images.dtype != np.uint8 or len(images) != len(labels):
         raise InputError("images", f"{images.shape} {images.dtype}", f"must be (N, 3, H, W) uint8 with N={len(labels)} labels")
     for method, x in features.items():
-        if len(x) != len(labels):
-            raise InputError("features", f"{method}: {len(x)} rows", f"need one for each of {len(labels)} images")
+        require("features", f"{method}: {len(x)} rows", len(x) == len(labels), f"need one for each of {len(labels)} images")
     marks = None if hidden is None else np.asarray(hidden)
     if marks is not None and (len(marks) != len(labels) or marks.max() >= len(hidden_classes)):
         raise InputError("hidden", len(marks), "needs one label per image, each with a name")

@@ -51,6 +51,13 @@ def depth(frame: pd.DataFrame, *, measures: Sequence[str], layer: str = "stage5"
     return figure, table.assign(layer=layer)
 
 
+def projector_effect(frame: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose ``variant`` is ``METHOD on`` or ``METHOD off``, with METHOD as ``method``, and ``with`` or ``without`` as
+    ``variant``: what a method gains from its projector is then a difference of variants."""
+    parts = frame["variant"].astype(str).str.extract(r"^(.*) (on|off)$")
+    return frame.assign(method=parts[0], variant=parts[1].map({"off": "without", "on": "with"})).dropna(subset="variant")
+
+
 def with_and_without(frame: pd.DataFrame, *, measures: Sequence[str], layer: str = "stage5") -> tuple[Figure, pd.DataFrame]:
     """(figure, plotted data) of ``measures`` at the end of training with and without a projector, a row for each method.
 

@@ -1,5 +1,7 @@
 """Which transfer protocol changes which conclusion: every method against SL by each protocol and by a reference probe."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -24,6 +26,13 @@ def protocol_measures(frame: pd.DataFrame, endings: tuple[str, ...] = ACCURACY) 
     """The measures of ``frame`` that are accuracies of transfer protocols, in order of appearance."""
     names = [name for name in dict.fromkeys(frame["measure"]) if not name.startswith("monitor_")]
     return [name for name in names if name.endswith(endings) or f"{endings[0]}_" in name]
+
+
+def carried_out(frame: pd.DataFrame) -> list[str]:
+    """A line for each protocol of ``frame``: what it does, and the data sets that it was carried out on."""
+    rows = statistics.select(frame, measure=protocol_measures(frame)).groupby("measure", sort=False)
+    lines = [f"{part['protocol'].iloc[0]}: on {', '.join(part['dataset'].unique())}" for _, part in rows]
+    return list(dict.fromkeys(lines))
 
 
 def trex_score(frame: pd.DataFrame) -> pd.DataFrame:
@@ -130,6 +139,18 @@ def changes(found: pd.DataFrame, *, reference: str = "linear_top1") -> pd.DataFr
     return pd.DataFrame(body)
 
 
+def changed_share(found: pd.DataFrame, *, reference: str = "linear_top1") -> str:
+    """``2 of 20``: how many of the comparisons of `conclusions` that have a change at all the protocol changes."""
+    compared = found[(found["measure"] != reference) & found["change_mean"].notna()]
+    return f"{int((found['changed'] & (found['measure'] != reference)).sum())} of {len(compared)}"
+
+
+def protocol_seconds(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table with a row for each part of a protocol that is timed: seconds on this machine, mean over encoders and sets."""
+    clock = frame[frame["measure"].str.endswith("_seconds")]
+    return clock.groupby("measure", sort=False)["value"].mean().rename("seconds").round(2).reset_index()
+
+
 def rivals(frame: pd.DataFrame) -> pd.DataFrame:
     """LOOK's memory fine-tuning against linear fine-tuning (claim L5), as a table of text: a row for each method and kind.
 
@@ -155,6 +176,16 @@ def rivals(frame: pd.DataFrame) -> pd.DataFrame:
                     | {"Memory (s)": clock[0], "Linear (s)": clock[1]}
                 )
     return pd.DataFrame(body)
+
+
+def rivals_reading(pairs: pd.DataFrame, methods: Iterable[str]) -> str:
+    """A line for each row of `rivals`'s table of ``methods`` (names for readers): difference in accuracy, and both times."""
+    rows = pairs[pairs["Method"].isin(list(methods))].to_dict("records") if len(pairs) else []
+    return "\n".join(
+        f"{row['Method']}, encoder {row['Encoder']}: memory − linear {row['Memory − linear']} %; "
+        f"{row['Memory (s)']} against {row['Linear (s)']} s"
+        for row in rows
+    )
 
 
 def reading(found: pd.DataFrame, *, baseline: str = "sl") -> str:

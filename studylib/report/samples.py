@@ -7,10 +7,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from studylib.data import ImageSet
 from studylib.errors import InputError
 from studylib.report import style
 
 GAP = 2  # pixels between images
+
+
+def training_samples(images: ImageSet, *, per_class: int = 8) -> tuple[Figure, pd.DataFrame]:
+    """`samples` of the training images of a data set."""
+    train = images.train
+    return samples(train.images, train.labels, images.classes, per_class=per_class)
 
 
 def samples(

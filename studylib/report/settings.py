@@ -3,35 +3,32 @@
 import json
 from collections import Counter
 from collections.abc import Iterable
-from textwrap import fill
 from typing import Any
 
 import pandas as pd
 
 from studylib.config import RunConfig, to_dict
 
-NARROW = 118  # letters in a line
 
-
-def settings(runs: Iterable[tuple[str, RunConfig]]) -> tuple[str, pd.DataFrame]:
+def settings(runs: Iterable[tuple[str, RunConfig]]) -> tuple[dict[str, str], pd.DataFrame]:
     """(every setting with the value that most of the runs have, a table of the settings in which each variant differs).
 
-    ``runs``: (variant, configuration); those that differ only in their seed count once. Settings are written as
-    ``studylib run -p settings=...`` takes them.
+    ``runs``: (variant, configuration); those that differ only in their seed count once. Values and differences are written
+    as ``studylib run -p settings=...`` takes them.
     """
-    known: dict[tuple[str, str], dict[str, str]] = {}
+    rows: dict[tuple[str, str], dict[str, str]] = {}
     for variant, config in runs:
-        own = {name: _text(value) for name, value in _flat(to_dict(config)) if name not in ("method", "seed")}
-        known.setdefault((variant, json.dumps(own)), {"method": config.method} | own)
-    every = list(known.values())
-    common = {name: Counter(own[name] for own in every).most_common(1)[0][0] for name in (every or [{}])[0] if name != "method"}
+        values = {name: _text(value) for name, value in _flat(to_dict(config)) if name not in ("method", "seed")}
+        rows.setdefault((variant, json.dumps(values)), {"method": config.method} | values)
+    every = list(rows.values())
+    names = [name for name in (every or [{}])[0] if name != "method"]
+    shared = {name: Counter(row[name] for row in every).most_common(1)[0][0] for name in names}
     body = [
-        {"Variant": variant, "Method": own["method"]}
-        | {"Differs in": " ".join(f"{name}={value}" for name, value in own.items() if common.get(name, value) != value)}
-        for (variant, _), own in known.items()
+        {"Variant": variant, "Method": row["method"]}
+        | {"Differs in": " ".join(f"{name}={value}" for name, value in row.items() if shared.get(name, value) != value)}
+        for (variant, _), row in rows.items()
     ]
-    told = fill(" ".join(f"{name}={value}" for name, value in common.items()), NARROW, break_on_hyphens=False)
-    return told, pd.DataFrame(body, columns=["Variant", "Method", "Differs in"])
+    return shared, pd.DataFrame(body, columns=["Variant", "Method", "Differs in"])
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

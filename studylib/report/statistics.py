@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 
 CLIP = 0.05  # ours: accuracies in % enter log-odds within [CLIP, 100 - CLIP], so that 100 % (or 0 %) stays finite
 
@@ -142,8 +142,7 @@ def judged(estimate: float, low: float, high: float, n: int, claimed: str) -> st
         bound = float(number)
     except ValueError:
         bound = math.nan
-    if sign not in ("<", ">") or math.isnan(bound):
-        raise InputError("claimed", claimed, "write `> 0`, `< 1.5`, ...")
+    require("claimed", claimed, sign in ("<", ">") and not math.isnan(bound), "write `> 0`, `< 1.5`, ...")
     if n == 0 or math.isnan(estimate):
         return "not run"
     if n < 2 or math.isnan(low) or low <= bound <= high:

@@ -1,4 +1,4 @@
-"""How every figure looks: widths, fonts, and a colour, a marker and a name for each method, fixed once.
+"""How every figure looks: widths, fonts, and the names of measures and data sets; those of methods are in `method_table`.
 
 Fonts come with Matplotlib, so that a figure has the same bytes on every machine with the same versions.
 """
@@ -16,7 +16,9 @@ from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from studylib import method_table
 from studylib.errors import choose
+from studylib.method_table import Style
 
 WIDTHS = {1: 3.25, 2: 6.875}  # inches, one and two columns of CVPR 2024 (tueplots figsizes.py)
 FONT = 8  # points, the size of a caption
@@ -57,32 +59,8 @@ RC = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Look:
-    """Name, colour and marker of a method."""
-
-    label: str
-    colour: str
-    marker: str
-
-
-# Colours by Okabe-Ito and Paul Tol, told apart with all common kinds of colour vision; markers differ as well.
-METHODS = {
-    "random": Look(label="random weights", colour="#888888", marker="."),
-    "sl": Look(label="SL", colour="#D55E00", marker="o"),
-    "sl_mlp": Look(label="SL-MLP", colour="#0072B2", marker="s"),
-    "look": Look(label="LOOK", colour="#009E73", marker="D"),
-    "trex": Look(label="t-ReX", colour="#AA3377", marker="^"),
-    "trex_star": Look(label="t-ReX*", colour="#5B2A86", marker="v"),
-    "trex_plain": Look(label="t-ReX, no OCM", colour="#D98CB3", marker="d"),
-    "supcon": Look(label="SupCon", colour="#E69F00", marker="P"),
-    "simclr": Look(label="SimCLR", colour="#56B4E9", marker="X"),
-    "moco": Look(label="MoCo", colour="#8C8428", marker="<"),
-    "moco_v1": Look(label="MoCo v1", colour="#5233CC", marker="<"),
-    "moco_v2": Look(label="MoCo v2", colour="#465928", marker="p"),
-    "byol": Look(label="BYOL", colour="#117766", marker=">"),
-    "dino": Look(label="DINO", colour="#222222", marker="h"),
-}
+METHODS = {"random": Style(label="random weights", colour="#888888", marker=".")} | method_table.METHODS
+"""name, colour and marker of everything that figures show as a method, in their order"""
 
 CLASS_COLOURS = (  # Paul Tol's "muted" and two more; for at most twelve classes at a time
     *("#332288", "#DDAA33", "#117733", "#CC6677", "#88CCEE", "#882255", "#44AA99", "#999933", "#AA4499", "#777777"),
@@ -185,14 +163,14 @@ def canvas(columns: int = 1, height: float = 2.2) -> Figure:
     return Figure(figsize=(WIDTHS[columns], height), layout="constrained")
 
 
-def look(method: str) -> Look:
+def look(method: str) -> Style:
     """Name, colour and marker of ``method``; encoders trained elsewhere (``file:NAME``) share one look.
 
     Raises:
         InputError: it has none yet; all are in `METHODS`.
     """
     if method.startswith("file:"):
-        return Look(label=method.removeprefix("file:"), colour="#000000", marker="*")
+        return Style(label=method.removeprefix("file:"), colour="#000000", marker="*")
     return METHODS[choose("method", method, METHODS)]
 
 

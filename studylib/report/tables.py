@@ -16,7 +16,14 @@ from studylib.report.lineage import completed
 MISSING = "·"
 NUMBER = re.compile(r"(?:[+−-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?(?: ± [\d.]+)?(?: \[.*\])?|·)?(?: \(n = \d+\))?|nan")
 """A cell with a number or none, its interval and n"""
-HEADS = {"dataset": "Data set", "layer": "Layer", "measure": "Measure", "method": "Method", "variant": "Variant"}
+HEADS = {
+    "dataset": "Data set",
+    "grid": "Grid",
+    "layer": "Layer",
+    "measure": "Measure",
+    "method": "Method",
+    "variant": "Variant",
+}
 
 
 def number(value: float, half: float, n: int, measure: str = "", *, signed: bool = False) -> str:
@@ -100,6 +107,11 @@ def _named(column: str, value: Any) -> str:
     if column == "measure":
         return _plain(style.measure_label(value))
     return str(value)
+
+
+def protocols_of(frame: pd.DataFrame) -> str:
+    """``measure: protocol; ...``: how each measure of ``frame`` was taken, for a caption."""
+    return "; ".join(f"{row.measure}: {row.protocol}" for row in frame.drop_duplicates("measure").itertuples())
 
 
 def write_table(frame: pd.DataFrame, name: str, *, folder: Path, caption: str, lineage: Mapping[str, Any]) -> Path:

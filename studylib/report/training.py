@@ -6,6 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from studylib.data import load
 from studylib.report import style
 from studylib.training import Run
 
@@ -46,3 +47,41 @@ def training_curves(runs: Sequence[Run], *, columns: Sequence[str] = ("loss", "l
     seeds = ", ".join(map(str, sorted(set(table["seed"]))))
     style.note(figure, f"a line for each run, seed {seeds}" if rows else "no results yet")
     return figure, table
+
+
+def training_cost(run: Run) -> str:
+    """What the training of ``run`` takes: epochs, steps, images and passes of whole images through the encoder with gradient.
+
+    A local crop counts by its pixels; the passes without gradient of a moving average are not counted. Then what is done.
+    """
+    config, images = run.config, load(run.config.data)
+    epochs, batch, crops = config.optimisation.epochs, config.optimisation.batch, config.multi_crop
+    steps = len(images.train.labels) // batch
+    count = epochs * steps * batch
+    side = config.augmentation.size or images.images.shape[-1]
+    passes = crops.global_crops + crops.local_crops * (crops.local_size / side) ** 2
+    return (
+        f"{epochs} epochs of {steps} steps of {batch} images: {count:,} images of {images.num_classes} classes\n"
+        f"about {passes:.2f} passes for each, {passes * count:,.0f} in all\n"
+        + ("done before" if run.done else f"epochs done before: {len(run.metrics())}")
+    )
+
+
+def training_time(run: Run) -> str:
+    """How long ``run`` took so far, and on what."""
+    clock = run.timing()
+    return f"{sum(row['seconds'] for row in clock):.0f} s for {len(clock)} epochs on {run.sessions()[-1]['device']}"
+
+
+def training_reading(run: Run) -> str:
+    """How loss and kNN accuracy of ``run`` went, and the files that it left, a line each."""
+    rows = run.metrics()
+    monitored = [row for row in rows if "knn_top1" in row]
+    lines = [f"loss {rows[0]['loss']:.3f} in the first epoch, {rows[-1]['loss']:.3f} in the last"] if rows else []
+    if monitored:
+        best, last = max(monitored, key=lambda row: row["knn_top1"]), monitored[-1]
+        lines.append(
+            f"kNN top-1 {last['knn_top1']:.1f} % at the end; highest {best['knn_top1']:.1f} % after epoch {best['epoch']}"
+        )
+    files = sorted(file.name for file in run.folder.iterdir() if not file.name.startswith("."))
+    return "\n".join([*lines, *(f"  {run.name}/{name}" for name in files)])

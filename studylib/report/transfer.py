@@ -53,6 +53,13 @@ def transfer(
     )
 
 
+def transfer_groups(unseen: Sequence[str], domains: Sequence[str], upstream: str = "") -> dict[str, list[str]]:
+    """The blocks of `transfer`: title -> data sets, without blocks that would be empty."""
+    groups = {"pre-training classes": [upstream] if upstream else [], "unseen classes": list(unseen)}
+    groups["other domains, differences inside classes"] = list(domains)
+    return {title: names for title, names in groups.items() if names}
+
+
 def _lacking(table: pd.DataFrame) -> str:
     """Which data sets have results of some methods only."""
     per_set = table.dropna(subset="mean").groupby("dataset", sort=False)["method"].nunique()

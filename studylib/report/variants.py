@@ -9,7 +9,12 @@ from studylib.report import statistics, style
 
 
 def variants(
-    frame: pd.DataFrame, *, measures: Sequence[str] = ("linear_top1",), layer: str = "stage5", order: Sequence[str] = ()
+    frame: pd.DataFrame,
+    *,
+    measures: Sequence[str] = ("linear_top1",),
+    layer: str = "stage5",
+    order: Sequence[str] = (),
+    titles: Sequence[str] = (),
 ) -> tuple[Figure, pd.DataFrame]:
     """(figure, plotted data) of ``measures`` at the end of training for each ``variant``, mean and interval over seeds.
 
@@ -17,6 +22,7 @@ def variants(
 
     Args:
         order: the variants from top to bottom, by default as in ``frame``; one without results keeps its row and says so.
+        titles: one for each panel, by default none.
 
     Raises:
         InputError: several values for a seed of a variant, such as those of two data sets.
@@ -43,5 +49,8 @@ def variants(
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.margins(x=0.1)
+    for axes, title in zip(panels if titles else (), titles, strict=True):
+        axes.set_title(title)
+        axes.locator_params(axis="x", nbins=5)
     style.note(figure, style.seeds(table))
     return figure, table.assign(layer=layer)

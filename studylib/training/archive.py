@@ -23,8 +23,9 @@ import torch
 from torch import Tensor
 
 from studylib import files, paths
-from studylib.config import METHODS, SCHEMA, RunConfig
-from studylib.errors import InputError
+from studylib.config import SCHEMA, RunConfig
+from studylib.errors import InputError, require
+from studylib.method_table import METHODS
 from studylib.methods.bank import Bank
 from studylib.training import checkpoint
 from studylib.training.monitor import snapshot_epochs
@@ -65,10 +66,8 @@ def archive(
             ``max_mib`` is too small, or ``out`` cannot be written or is something else.
         RunError: a snapshot is damaged.
     """
-    if out.suffix != ".zip":
-        raise InputError("OUT", str(out), "must end in .zip")
-    if not 0.01 <= max_mib < math.inf:
-        raise InputError("--max-mib", max_mib, "must be at least 0.01")
+    require("OUT", str(out), out.suffix == ".zip", "must end in .zip")
+    require("--max-mib", max_mib, 0.01 <= max_mib < math.inf, "must be at least 0.01")
     out, runs = out.absolute(), chosen(folders, say)
     for run in runs:
         to_keep(run, last, resume)
@@ -118,8 +117,7 @@ def begun(folder: Path) -> Run:
     if run.folder.name != run.name:
         fix = f"is not called {run.name} as its settings say: renamed, or of another studylib; archive it with that one"
         raise InputError("RUN", str(folder), fix)
-    if not run.sessions():
-        raise InputError("RUN", str(folder), "was never begun; train it, or leave it out")
+    require("RUN", str(folder), run.sessions(), "was never begun; train it, or leave it out")
     return run
 
 
@@ -149,7 +147,7 @@ def contents(run: Run, epochs: list[int], half: bool, resume: bool) -> Iterator[
     yield "config.json", (run.folder / "config.json").read_bytes()
     left_out = {
         "snapshots": [epoch for epoch in promised(run) if epoch not in epochs],
-        "memory": "all but its class vectors" if "bank" in METHODS[run.config.method] else None,
+        "memory": "all but its class vectors" if "bank" in METHODS[run.config.method].groups else None,
         "checkpoint": not run.done and not resume,
     }
     rounded = f"snapshots: tensors of {LARGE} values or more to float16" if half else None

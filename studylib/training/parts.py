@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from studylib import files
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 
 FORMAT = 1  # raised when an archive is laid out anew
 MANIFEST = "manifest.json"
@@ -141,8 +141,7 @@ def opened(given: Sequence[Path], schema: int) -> Iterator[Reader]:
         manifest: dict[str, Any] | None = None
         parts: dict[int, zipfile.ZipFile] = {}
         for file in given:
-            if not file.exists():
-                raise InputError("FILE", str(file), "is not there; name all parts of an archive")
+            require("FILE", str(file), file.exists(), "is not there; name all parts of an archive")
             with sound(file):
                 part = stack.enter_context(zipfile.ZipFile(file))
                 own = json.loads(part.read(MANIFEST))

@@ -9,7 +9,7 @@ accelerated gradient steps with its inverse need no line search, so that all pro
 import torch
 from torch import Tensor
 
-from studylib.errors import InputError
+from studylib.errors import require
 
 TOLERANCE = 1e-6  # ours: largest gradient of the mean loss at which a fit has converged; scikit-learn's is 1e-4
 MAX_ITERATIONS = 5000  # ours
@@ -26,8 +26,7 @@ def fit_predict(
     Raises:
         InputError: C is not positive.
     """
-    if not C > 0:
-        raise InputError("C", C, "must be positive")
+    require("C", C, C > 0, "must be positive")
     support, queries = support.double(), queries.double()
     total, mean = support.square().sum((1, 2)), support.mean(1, keepdim=True)
     support, queries = support - mean, queries - mean

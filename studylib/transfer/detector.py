@@ -12,7 +12,7 @@ from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
 from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.models.encoder import Encoder
 
 LEVELS = ("layer1", "layer2", "layer3", "layer4")
@@ -54,13 +54,10 @@ class Detection:
 
     def __post_init__(self) -> None:
         for field in ("epochs", "batch", "channels", "hidden", "proposals", "regions", "canonical"):
-            if getattr(self, field) < 1:
-                raise InputError(f"detection.{field}", getattr(self, field), "must be at least 1")
+            require(f"detection.{field}", getattr(self, field), getattr(self, field) >= 1, "must be at least 1")
         for field in ("momentum", "weight_decay", "warmup", "seed"):
-            if getattr(self, field) < 0:
-                raise InputError(f"detection.{field}", getattr(self, field), "must not be negative")
-        if not self.lr > 0:
-            raise InputError("detection.lr", self.lr, "must be positive")
+            require(f"detection.{field}", getattr(self, field), getattr(self, field) >= 0, "must not be negative")
+        require("detection.lr", self.lr, self.lr > 0, "must be positive")
         if self.image_size is not None and self.image_size < 32:
             raise InputError("detection.image_size", self.image_size, "must be at least 32 pixels, or None for the set's own")
         if len(self.anchors) != len(LEVELS) + 1 or min(self.anchors) < 1:

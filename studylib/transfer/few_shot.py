@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.transfer.accuracy import interval
 from studylib.transfer.batched_logistic import fit_predict
 from studylib.transfer.inputs import check_set
@@ -33,10 +33,8 @@ class Episodes:
 
     def __post_init__(self) -> None:
         for name, least in (("ways", 2), ("shots", 1), ("queries", 1), ("episodes", 1)):
-            if getattr(self, name) < least:
-                raise InputError(f"episodes.{name}", getattr(self, name), f"must be at least {least}")
-        if not self.C > 0:
-            raise InputError("episodes.C", self.C, "must be positive")
+            require(f"episodes.{name}", getattr(self, name), getattr(self, name) >= least, f"must be at least {least}")
+        require("episodes.C", self.C, self.C > 0, "must be positive")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 
 
 def check_set(name: str, features: Tensor, labels: Tensor, num_classes: int) -> None:
@@ -13,12 +13,9 @@ def check_set(name: str, features: Tensor, labels: Tensor, num_classes: int) -> 
     """
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise InputError(f"{name}.features", (*features.shape,), f"must be (N, d) with N labels, not {(*labels.shape,)}")
-    if len(features) == 0:
-        raise InputError(f"{name}.features", (*features.shape,), "has no image")
-    if not features.is_floating_point():
-        raise InputError(f"{name}.features", str(features.dtype), "must be floating; convert with .float()")
-    if not features.isfinite().all():
-        raise InputError(f"{name}.features", None, "some are infinite or not a number")
+    require(f"{name}.features", (*features.shape,), len(features) != 0, "has no image")
+    require(f"{name}.features", str(features.dtype), features.is_floating_point(), "must be floating; convert with .float()")
+    require(f"{name}.features", None, features.isfinite().all(), "some are infinite or not a number")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InputError(f"{name}.labels", [int(labels.min()), int(labels.max())], f"must be within 0 ... {num_classes - 1}")
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from studylib.data.splits import stratified_split
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.protocols import GAIN, MAX_ITERATIONS, TOLERANCE, LinearProbe
 
@@ -197,14 +197,12 @@ def _single(features: Tensor) -> Tensor:
 def _check(features: Tensor, labels: Tensor, grid: Tensor, num_classes: int) -> None:
     if features.ndim != 2 or labels.shape != features.shape[:1]:
         raise InputError("features", (*features.shape,), f"must be (N, d) with N labels, not {(*labels.shape,)}")
-    if not features.is_floating_point():
-        raise InputError("features", str(features.dtype), "must be floating-point numbers")
+    require("features", str(features.dtype), features.is_floating_point(), "must be floating-point numbers")
     if len(labels) == 0 or labels.min() == labels.max():
         raise InputError("labels", labels[:1].tolist(), "the only class; a classifier needs images of at least two")
     if labels.min() < 0 or labels.max() >= num_classes:
         raise InputError("labels", int(labels.max()), f"must be between 0 and {num_classes - 1}")
-    if not features.isfinite().all():
-        raise InputError("features", None, "some are infinite or not a number")
+    require("features", None, features.isfinite().all(), "some are infinite or not a number")
     if len(grid) == 0 or not (grid > 0).all() or not (grid.diff() > 0).all():
         raise InputError("grid", grid.tolist(), "must be positive and ascending")
 

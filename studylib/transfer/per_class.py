@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from studylib.data.splits import stratified_split
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.transfer.accuracy import interval, mean_per_class, top1
 from studylib.transfer.few_shot import class_rows
 from studylib.transfer.inputs import check_sets
@@ -31,8 +31,7 @@ class PerClass:
     def __post_init__(self) -> None:
         if not self.images or min(self.images) < 1 or len(set(self.images)) < len(self.images):
             raise InputError("per_class.images", self.images, "must be some different numbers of at least 1")
-        if self.draws < 1:
-            raise InputError("per_class.draws", self.draws, "must be at least 1")
+        require("per_class.draws", self.draws, self.draws >= 1, "must be at least 1")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 
 TOLERANCE = 5e-7  # ours: keeps the objective within 1e-4 of the minimum, see `studylib.transfer.fit_path`
 MAX_ITERATIONS = 500  # ours
@@ -22,10 +22,8 @@ class Knn:
     temperature: float = 0.07
 
     def __post_init__(self) -> None:
-        if self.k < 1:
-            raise InputError("knn.k", self.k, "must be at least 1")
-        if not self.temperature > 0:
-            raise InputError("knn.temperature", self.temperature, "must be positive")
+        require("knn.k", self.k, self.k >= 1, "must be at least 1")
+        require("knn.temperature", self.temperature, self.temperature > 0, "must be positive")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""
@@ -45,12 +43,10 @@ class KnnGrid:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not self.k or min(self.k) < 1:
-            raise InputError("knn_grid.k", self.k, "must be numbers of at least 1")
+        require("knn_grid.k", self.k, self.k and min(self.k) >= 1, "must be numbers of at least 1")
         if not self.temperature or not min(self.temperature) > 0:
             raise InputError("knn_grid.temperature", self.temperature, "must be positive numbers")
-        if not 0 < self.held_out < 1:
-            raise InputError("knn_grid.held_out", self.held_out, "must be between 0 and 1")
+        require("knn_grid.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""
@@ -92,15 +88,11 @@ class LinearProbe:
             raise InputError("linear.C_low", self.C_low, f"must be positive and at most C_high={self.C_high:g}")
         if self.values < 1 or (self.values > 1 and self.C_low == self.C_high):
             raise InputError("linear.values", self.values, "must be at least 1, and 1 if C_low is C_high")
-        if not 0 < self.held_out < 1:
-            raise InputError("linear.held_out", self.held_out, "must be between 0 and 1")
+        require("linear.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
         for field in ("tolerance", "search_tolerance"):
-            if not getattr(self, field) > 0:
-                raise InputError(f"linear.{field}", getattr(self, field), "must be positive")
-        if self.patience < 0:
-            raise InputError("linear.patience", self.patience, "must be 0, for the whole grid, or more")
-        if self.max_iterations < 1:
-            raise InputError("linear.max_iterations", self.max_iterations, "must be at least 1")
+            require(f"linear.{field}", getattr(self, field), getattr(self, field) > 0, "must be positive")
+        require("linear.patience", self.patience, self.patience >= 0, "must be 0, for the whole grid, or more")
+        require("linear.max_iterations", self.max_iterations, self.max_iterations >= 1, "must be at least 1")
 
     def grid(self) -> Tensor:
         """The C (values,) float64, ascending."""

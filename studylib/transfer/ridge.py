@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from studylib.data.splits import stratified_split
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_set, check_sets
 
@@ -31,12 +31,10 @@ class RidgeProbe:
     split_seed: int = 0
 
     def __post_init__(self) -> None:
-        if not 0 < self.low <= self.high:
-            raise InputError("ridge.low", self.low, f"must be positive and at most high={self.high:g}")
+        require("ridge.low", self.low, 0 < self.low <= self.high, f"must be positive and at most high={self.high:g}")
         if self.values < 1 or (self.values > 1 and self.low == self.high):
             raise InputError("ridge.values", self.values, "must be at least 1, and 1 if low is high")
-        if not 0 < self.held_out < 1:
-            raise InputError("ridge.held_out", self.held_out, "must be between 0 and 1")
+        require("ridge.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def grid(self) -> Tensor:
         """The penalties (values,) float64, ascending."""

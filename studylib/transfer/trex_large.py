@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from studylib.data.splits import stratified_split
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.transfer import tpe
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_sets
@@ -35,15 +35,12 @@ class TrexLarge:
     def __post_init__(self) -> None:
         for name in ("learning_rate", "weight_decay"):
             low, high = getattr(self, f"{name}_low"), getattr(self, f"{name}_high")
-            if not 0 < low < high:
-                raise InputError(f"trex_large.{name}_low", low, f"must be positive and below {name}_high={high:g}")
+            require(f"trex_large.{name}_low", low, 0 < low < high, f"must be positive and below {name}_high={high:g}")
         if not self.learning_rate_high * self.weight_decay_high < 1:
             raise InputError("trex_large.weight_decay_high", self.weight_decay_high, "times learning_rate_high must be below 1")
         for field in ("epochs", "batch", "trials"):
-            if getattr(self, field) < 1:
-                raise InputError(f"trex_large.{field}", getattr(self, field), "must be at least 1")
-        if not 0 < self.held_out < 1:
-            raise InputError("trex_large.held_out", self.held_out, "must be between 0 and 1")
+            require(f"trex_large.{field}", getattr(self, field), getattr(self, field) >= 1, "must be at least 1")
+        require("trex_large.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def schedule(self) -> list[float]:
         """Factor of the learning rate in each epoch: a cosine, one epoch late as in t-ReX's code (papers.md 3.7, item 8)."""

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from studylib.data.splits import stratified_split
-from studylib.errors import InputError
+from studylib.errors import InputError, require
 from studylib.transfer import tpe
 from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_sets
@@ -33,10 +33,8 @@ class TrexSmall8:
         if not 0 < self.C_low < self.C_high:
             raise InputError("trex_small8.C_low", self.C_low, f"must be positive and below C_high={self.C_high:g}")
         for field in ("trials", "max_iterations"):
-            if getattr(self, field) < 1:
-                raise InputError(f"trex_small8.{field}", getattr(self, field), "must be at least 1")
-        if not 0 < self.held_out < 1:
-            raise InputError("trex_small8.held_out", self.held_out, "must be between 0 and 1")
+            require(f"trex_small8.{field}", getattr(self, field), getattr(self, field) >= 1, "must be at least 1")
+        require("trex_small8.held_out", self.held_out, 0 < self.held_out < 1, "must be between 0 and 1")
 
     def describe(self) -> str:
         """The protocol in words, as printed with every table."""

@@ -1,0 +1,98 @@
+"""What a scale is: the sizes of all runs, the data sets they are evaluated on, and how many runs of each grid are planned."""
+
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from studylib.errors import choose, require
+from studylib.method_table import METHODS
+from studylib.values import build
+
+FOLDER = resources.files("studylib") / "scales"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Modes:
+    """Data of the grid ``modes``: pre-training on labels that hide others."""
+
+    data: str
+    hidden: tuple[str, ...]
+    """the same images with the hidden labels; none where the scale has no such labels"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scale:
+    """One file of ``studylib/scales``; data sets are named as `studylib.data.load` takes them."""
+
+    name: str
+    about: str
+    """the scale in a line: data, side of the images, encoder, epochs"""
+    seeds: dict[str, Any]
+    """seeds of each planned grid: one number for all its rows, or a number for each planned row"""
+    common: dict[str, Any]
+    """dotted settings of every run; a method's own settings (`method_table`) win"""
+    methods: dict[str, Any]
+    """dotted settings of each method; they win over its own"""
+    upstream: str
+    """what is pre-trained on"""
+    unseen: tuple[str, ...]
+    """classes that pre-training does not have"""
+    domains: tuple[str, ...]
+    """other domains, and differences inside the pre-training classes"""
+    stagewise: tuple[str, ...]
+    """sets that are also evaluated at inner layers"""
+    suite: str
+    """name in `studylib.suites` of the sets of grid ``protocols``"""
+    fine_tune: tuple[str, ...]
+    detection: str
+    trials: bool
+    """whether t-ReX's protocol for small sets is carried out"""
+    fine_tune_grid: bool
+    """whether fine-tuning searches the benchmark's whole grid, or takes one point of it"""
+    backbone: str
+    """the second encoder of grid ``backbones``"""
+    modes: Modes
+
+    def __post_init__(self) -> None:
+        for method, settings in self.methods.items():
+            choose(f"scales/{self.name}.yaml: method", method, METHODS)
+            field = f"scales/{self.name}.yaml: methods.{method}"
+            require(field, settings, isinstance(settings, dict), "must be settings with values")
+        for grid, seeds in self.seeds.items():
+            counts = seeds.values() if isinstance(seeds, dict) else [seeds]
+            good = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
+            fix = "must be a number of seeds from 0 up, or one for each row"
+            require(f"scales/{self.name}.yaml: seeds.{grid}", seeds, good, fix)
+
+    @property
+    def transfer(self) -> tuple[str, ...]:
+        """All sets that transfer is measured on: unseen classes, then other domains."""
+        return self.unseen + self.domains
+
+
+def scales() -> list[str]:
+    """Names of all scales, sorted; no file is read."""
+    return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir() if file.name.endswith(".yaml"))
+
+
+@cache
+def scale(name: str) -> Scale:
+    """The scale ``name``.
+
+    Raises:
+        InputError: there is no such scale, or its file has an unknown, missing or mistyped field.
+    """
+    file = f"{choose('scale', name, scales())}.yaml"
+    return read(name, yaml.safe_load((FOLDER / file).read_text(encoding="utf-8")))
+
+
+def read(name: str, content: dict[str, Any]) -> Scale:
+    """The scale ``name`` from what its YAML file holds.
+
+    Raises:
+        InputError: a field is unknown (the nearest one is named), missing or of the wrong type.
+    """
+    return build(Scale, content | {"name": name}, f"scales/{name}.yaml: ")
