@@ -2,6 +2,7 @@
 
 import math
 import shlex
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -58,28 +59,32 @@ def table(rows) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def everything(name="quick", seeds=2) -> dict[str, pd.DataFrame]:
-    """Results of every grid, with every measure that a test reads, at two layers and two moments."""
+@cache
+def of_grid(grid, name="quick") -> pd.DataFrame:
+    """Results of a grid, with every measure that a test reads, at two layers and two moments; not to be changed in place."""
     content, random = scale(name), np.random.default_rng(0)
     sets = dict.fromkeys([content.upstream, *content.unseen, *content.domains, *content.modes.hidden])
-    found = {}
-    for grid, make in grids.GRIDS.items():
-        rows = []
-        for job in make(name, seeds):
-            v, s, epochs = job.variant, job.config.seed, job.config.optimisation.epochs
-            cost = row(v, s, content.upstream, "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
-            rows.append(cost | {"epoch": epochs})
-            for measure, protocols in MEASURES.items():
-                names = [content.upstream] if measure == "modes_nmi" else [content.detection] if "_ap" in measure else sets
-                rows += [
-                    row(v, s, d, measure, random.uniform(20, 80), protocol, layer=layer, epoch=epoch)
-                    for d in names
-                    for protocol in protocols
-                    for layer in ("stage4", "stage5")
-                    for epoch in (epochs // 2, epochs)
-                ]
-        found[grid] = table(rows)
-    return found
+    rows = []
+    for job in grids.GRIDS[grid](name, 2):
+        v, s, epochs = job.variant, job.config.seed, job.config.optimisation.epochs
+        cost = row(v, s, content.upstream, "seconds_per_epoch", random.uniform(1, 2), "", layer="", split="train")
+        rows.append(cost | {"epoch": epochs})
+        for measure, protocols in MEASURES.items():
+            names = [content.upstream] if measure == "modes_nmi" else [content.detection] if "_ap" in measure else sets
+            rows += [
+                row(v, s, d, measure, random.uniform(20, 80), protocol, layer=layer, epoch=epoch)
+                for d in names
+                for protocol in protocols
+                for layer in ("stage4", "stage5")
+                for epoch in (epochs // 2, epochs)
+            ]
+    return table(rows)
+
+
+@cache
+def judged(*names, at="quick", of=tuple(claims.PAPERS)) -> pd.DataFrame:
+    """What the results of the grids ``names`` say of the claims of the papers ``of``; not to be changed in place."""
+    return claims.judge({grid: of_grid(grid, at) for grid in names}, at, of)
 
 
 def only(test, frame, name="quick"):
@@ -96,7 +101,7 @@ def test_every_claim_of_the_papers_is_here():
 
 
 def test_every_expression_evaluates_to_a_value_and_a_verdict():
-    found = claims.judge(everything(), "quick")
+    found = judged(*grids.GRIDS)
     assert list(found.columns) == claims.COLUMNS
     missing = found[found.verdict == "not run"]
     assert list(missing.claim) == ["T8"]  # a claim about weights that others trained
@@ -124,8 +129,7 @@ def test_a_claim_says_what_would_tell_where_results_contradict_it(claim):
 
 
 def test_the_discussion_is_of_contradictions_alone():
-    found = claims.judge({"comparison": everything()["comparison"]}, "quick", ["sl_mlp"])
-    found["verdict"] = "supported"
+    found = judged("comparison", of=("sl_mlp",)).assign(verdict="supported")
     assert claims.discussion(found) == "No test that was run contradicts the papers."
     found.loc[(found.claim == "S2") | ((found.claim == "S8") & (found.test == 2)), "verdict"] = "contradicted"
     first, second = claims.discussion(found).splitlines()
@@ -142,14 +146,14 @@ def test_the_discussion_is_of_contradictions_alone():
 @pytest.mark.parametrize("name", ["smoke", "quick", "small_cpu", "small", "paper"])
 def test_every_variant_that_a_claim_compares_is_a_row_of_its_grid(name):
     content = scale(name)
+    rows = {grid: {job.variant for job in jobs(name, 1)} for grid, jobs in grids.GRIDS.items()}
     for paper in claims.PAPERS:
         for entry in papers.load(paper)["claims"].values():
             for test in entry["tests"]:
                 if test["grid"] == "modes" and not content.modes.hidden:
                     continue  # this scale hides no labels
-                rows = {job.variant for job in grids.GRIDS[test["grid"]](name, 1)}
                 for column in claims.names_in(claims.compared(test, content)):
-                    assert any(f"{column} ".startswith(f"{row} ") for row in rows), (test["say"], column)
+                    assert any(f"{column} ".startswith(f"{row} ") for row in rows[test["grid"]]), (test["say"], column)
 
 
 def test_nothing_is_not_run_and_says_what_would():
@@ -321,7 +325,7 @@ def test_arithmetic_over_columns_with_signs_and_blanks():
 
 
 def test_tables_for_readers():
-    found = claims.judge({"comparison": everything()["comparison"]}, "quick", ["sl_mlp"])
+    found = judged("comparison", of=("sl_mlp",))
     text = claims.shown(found)
     assert list(text["Claim"])[:3] == ["S1", "S1", "S2"]
     assert text["Published"].iloc[0] == "+7.2 % top-1, ImageNet"
@@ -343,7 +347,7 @@ def test_tables_for_readers():
 )
 def test_a_claim_of_several_parts_stands_or_falls_with_all(parts, verdict):
     assert statistics.together(parts) == verdict
-    found = claims.judge({"comparison": everything()["comparison"]}, "quick", ["sl_mlp"])
+    found = judged("comparison", of=("sl_mlp",))
     first = found[found.claim == "S1"].iloc[:1]
     found = pd.concat(first.assign(decides=True, verdict=part, test=i) for i, part in enumerate(parts, 1))
     (row,) = claims.decisive(pd.concat([found, first.assign(decides=False, verdict="contradicted", test=9)])).to_dict("records")
@@ -352,13 +356,13 @@ def test_a_claim_of_several_parts_stands_or_falls_with_all(parts, verdict):
 
 
 def test_which_tests_are_parts_is_in_the_data():
-    found = claims.judge(everything(), "quick").set_index(["claim", "test"]).decides
+    found = judged(*grids.GRIDS).set_index(["claim", "test"]).decides
     assert list(found["L5"]) == [True, True, True] and list(found["S1"]) == [True, False]
     assert list(found["S4"]) == [True, True] and list(found["T8"]) == [True]
 
 
 def test_a_rival_that_has_learned_little_decides_nothing():
-    whole = everything()["methods"]
+    whole = of_grid("methods")
     for share, counts in ((0.55, True), (0.45, False)):
         knn = (whole.measure == "knn_top1") & (whole.dataset == scale("quick").upstream)
         knn &= (whole.layer == "stage5") & (whole.epoch == whole.epoch.max())  # other layers, sets and epochs do not count

@@ -38,6 +38,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from studylib import files, papers
@@ -68,6 +69,7 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
         InputError: a test picks several values for one run; see `statistics.refuse_mixture`.
     """
     content, rows = scale(scale_name), []
+    results = {grid: prepared(frame) for grid, frame in results.items()}  # once: several tests read the same table
     for paper in of:
         for claim, entry in papers.load(paper)["claims"].items():
             about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
@@ -76,14 +78,14 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
             several = any(test.get("part") for test in entry["tests"])
             for number, test in enumerate(entry["tests"], 1):
                 if test["grid"] in results:
-                    found = measure(test, prepared(results[test["grid"]]), content)
+                    found = measure(test, results[test["grid"]], content)
                     row = about | dict(zip(("estimate", "low", "high", "n"), found, strict=True))
                     row |= {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
                     row |= {"decides": test.get("part", False) if several else number == 1}
                     row |= {"over": "variants" if "correlate" in test else "seeds", "verdict": judged(*found, test["claimed"])}
                     if row["verdict"] == "not run":
                         row["command"] = grid_command(test, scale_name)
-                    elif note := too_poor(test.get("rival", ""), results[test["grid"]], content.upstream):
+                    elif "rival" in test and (note := too_poor(test["rival"], results[test["grid"]], content.upstream)):
                         row |= {"verdict": "inconclusive", "note": note}
                     rows.append(row)
             if not entry["tests"]:
@@ -99,11 +101,12 @@ def grids_of(of: Iterable[str] = PAPERS) -> list[str]:
 
 
 def too_poor(rival: str, frame: pd.DataFrame, upstream: str) -> str:
-    """Why ``rival`` cannot be compared with: its kNN accuracy upstream at the end of training is less than half of SL's.
+    """Why ``rival`` cannot be compared with: in the `prepared` table its kNN accuracy upstream at the end of training is less
+    than half of SL's.
 
     Without labels a method takes far longer; what it has learned by then says nothing about what it is worth.
     """
-    known = select(prepared(frame), measure="knn_top1", dataset=upstream, layer="stage5", moment="end", method=[rival, "sl"])
+    known = select(frame, measure="knn_top1", dataset=upstream, layer="stage5", moment="end", method=[rival, "sl"])
     known = known.groupby("method")["value"].mean()
     if rival not in known or "sl" not in known or known[rival] >= LEARNED * known["sl"]:
         return ""
@@ -125,12 +128,8 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     The upstream kNN accuracy that training reports at other epochs makes no snapshot.
     """
     frame = frame[~frame["measure"].str.startswith("monitor_")]
-    moments = {}
-    for variant, epochs in frame.groupby("variant")["epoch"]:
-        known = sorted(epochs.dropna().unique(), reverse=True)
-        moments |= {(variant, epoch): ("end", "before", "earlier")[min(i, 2)] for i, epoch in enumerate(known)}
-    keys = zip(frame["variant"], frame["epoch"], strict=True)
-    return frame.assign(moment=[moments.get(key, "end") for key in keys])
+    from_end = frame["epoch"].astype(float).groupby(frame["variant"]).rank(method="dense", ascending=False)
+    return frame.assign(moment=np.select([from_end == 2, from_end > 2], ["before", "earlier"], "end"))
 
 
 def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> tuple[float, float, float, int]:
