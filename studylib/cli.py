@@ -71,7 +71,8 @@ def studylib() -> None:
     """A reproducibility study of supervised pre-training that transfers: LOOK, SL-MLP and t-ReX.
 
     Everything computed lies under runs/ (STUDYLIB_RUNS names another place) and is never computed twice: call a command
-    again after a kill, and it goes on.
+    again after a kill, and it goes on. Results of runs that are not there are read from figures/SCALE/results.csv.gz, if
+    they are in it; STUDYLIB_PUBLISHED=off ignores that file.
 
     \b
     Examples:
@@ -299,7 +300,7 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
 @scale_option(default="quick", show_default=True)
 @click.option("--only", metavar="NAME", multiple=True, help="Only this notebook; repeatable.")
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of every row of every grid [what the scale plans]")
-@click.option("--publish", is_flag=True, help="Replace figures/ of the notebooks that succeeded by what they made.")
+@click.option("--publish", is_flag=True, help="Replace figures/ of the notebooks that succeeded; add results.")
 @click.option("--force", is_flag=True, help="Execute notebooks that are unchanged as well.")
 @click.argument("more", metavar="[NAME]...", nargs=-1)
 def reproduce(scale: str, only: tuple[str, ...], seeds: int | None, publish: bool, force: bool, more: tuple[str, ...]) -> int:
@@ -318,6 +319,24 @@ def reproduce(scale: str, only: tuple[str, ...], seeds: int | None, publish: boo
     from studylib.publishing.reproduce import reproduce as reproduce_all
 
     return reproduce_all(scale, [*only, *more], publish, force, seeds or 0)
+
+
+@studylib.command("publish-results")
+@scale_option(default="quick", show_default=True)
+@click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of every row of every grid [what the scale plans]")
+def publish_results(scale: str, seeds: int | None) -> None:
+    """Add the results of this machine's finished runs to figures/SCALE/results.csv.gz, executing no notebook.
+
+    What is in the file of other runs stays: a study can be computed in parts on several machines. Elsewhere, figures and
+    tables are made from the file without training.
+
+    \b
+    Example:
+      studylib publish-results --scale small
+    """
+    from studylib.publishing.reproduce import publish_results as publish
+
+    print(publish(scale, seeds or 0))
 
 
 @studylib.command()

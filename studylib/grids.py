@@ -11,6 +11,7 @@ from studylib.bench.loop import bare_speed
 from studylib.config import RunConfig, resolve, scale
 from studylib.data import load
 from studylib.errors import choose
+from studylib.evaluation import published
 from studylib.evaluation.evaluate import Evaluation
 from studylib.evaluation.probe import default
 from studylib.method_table import METHODS, OF_THE_PAPERS
@@ -458,7 +459,8 @@ def left_out(grid: str, scale_name: str) -> str:
 def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
     """What a scale plans of a grid, and with it what else was trained, up to three seeds: what the claims are judged by."""
     jobs = GRIDS[grid](scale_name, seeds)
-    return jobs + [job for job in GRIDS[grid](scale_name, 3) if job not in jobs and Run(job.config).done]
+    others = [job for job in GRIDS[grid](scale_name, 3) if job not in jobs]
+    return jobs + [job for job in others if Run(job.config).done or job.published is not None]
 
 
 def images_left(run: Run) -> int:
@@ -479,8 +481,10 @@ def cost(jobs: Sequence[Job]) -> str:
     Evaluation comes on top.
     """
     runs = list({job.config: Run(job.config) for job in jobs}.values())
-    left = [(run, count) for run in runs if (count := images_left(run))]
+    elsewhere = {job.config for job in merged(jobs) if job.published is not None}
+    left = [(run, count) for run in runs if run.config not in elsewhere and (count := images_left(run))]
     said = f"{len(runs)} runs, {len({job.config for job in jobs if not job.done})} to be computed"
+    said += f", {len(elsewhere)} read from {published.name(jobs[0].scale)}" if elsewhere else ""
     if not left:
         return said
     said += f", {len(left)} of them to be trained: {sum(count for _, count in left) / 1e6:,.1f} million images"
@@ -512,12 +516,23 @@ def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:
                 continue
             seen.add(job.config)
             run, epochs = Run(job.config), job.config.optimisation.epochs
-            done, left, key = len(run.metrics()), images_left(run), alike(job.config)
+            elsewhere = job.published is not None
+            done, left, key = len(run.metrics()), 0 if elsewhere else images_left(run), alike(job.config)
             if timing := run.timing():
                 speeds[key] = timing[-1]["images_per_s"]
             if left and key not in speeds:
                 speeds[key] = bare_speed(job.config, load(job.config.data), devices.find(), steps=5)
-            state = "done" if job.done else "trained" if run.done else f"{done}/{epochs} epochs" if done else "missing"
+            state = (
+                "published"
+                if elsewhere
+                else "done"
+                if job.done
+                else "trained"
+                if run.done
+                else f"{done}/{epochs} epochs"
+                if done
+                else "missing"
+            )
             rows.append(
                 {"grid": grid, "variant": job.variant, "seed": job.config.seed, "run": job.config.name, "state": state}
                 | {"images": left, "minutes": round(left / speeds[key] / 60, 1) if left else 0.0}

@@ -24,6 +24,11 @@ def cache() -> Path:
     return runs() / "cache"
 
 
+def published_results(scale: str) -> Path:
+    """The published results of a scale's runs (`studylib.evaluation.published`); ``STUDYLIB_PUBLISHED=off`` ignores them."""
+    return PUBLISHED_FIGURES / scale / "results.csv.gz"
+
+
 def figures() -> Path:
     """Figures of this machine's runs; ``studylib reproduce --publish`` copies them to the committed folder."""
     return runs() / "figures"

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
 from tqdm import tqdm
@@ -19,6 +19,7 @@ from studylib import files, paths
 from studylib.config import RunConfig
 from studylib.device import usable_cores
 from studylib.errors import RunError, choose
+from studylib.evaluation import published
 from studylib.evaluation.evaluate import Evaluation, cached
 from studylib.training import Run
 
@@ -34,8 +35,16 @@ class Job:
     evaluations: tuple[Evaluation, ...]
 
     @property
+    def published(self) -> list[dict[str, Any]] | None:
+        """Rows of a run that has no folder here, if they are published (`studylib.evaluation.published`); else None."""
+        return published.rows(self.scale, Run(self.config), self.evaluations)
+
+    @property
     def done(self) -> bool:
+        """Whether all results are there, computed here or published."""
         run = Run(self.config)
+        if self.published is not None:
+            return True
         return run.done and all(file.exists() for evaluation in self.evaluations for file in cached(run, evaluation))
 
 

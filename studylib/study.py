@@ -1,14 +1,17 @@
-"""A grid of runs -> the results table: runs what is missing in parallel workers, reads what is there."""
+"""A grid of runs -> the results table: runs what is missing in parallel workers, reads what is there.
+
+A run without a folder under ``runs/`` needs none where all its rows are published (`studylib.evaluation.published`).
+"""
 
 import json
-import math
 from collections.abc import Iterable
-from statistics import median
 from typing import Any
 
+from studylib import paths
 from studylib.config import RunConfig
 from studylib.data import find
 from studylib.errors import RESUME_EXIT
+from studylib.evaluation import pretraining, published
 from studylib.evaluation.evaluate import Evaluation, cached, evaluate
 from studylib.external import External
 from studylib.pool import Job, Pool, default_workers
@@ -63,7 +66,7 @@ def merged(jobs: Iterable[Job]) -> list[Job]:
 
 
 def table(jobs: Iterable[Job]) -> Any:
-    """Rows of what is there; jobs without results have none."""
+    """Rows of what is there, of a run without a folder those that are published; jobs without results have none."""
     import pandas
 
     rows = []
@@ -76,26 +79,31 @@ def table(jobs: Iterable[Job]) -> Any:
             "run": run.config.name,
             "seed": job.config.seed,
         }
-        if not run.done:
-            continue
-        for evaluation in job.evaluations:
-            for file in [file for file in cached(run, evaluation) if file.exists()]:
-                rows += [base | row for row in json.loads(file.read_text())]
-        monitored = {"dataset": job.config.data, "layer": "stage5", "split": "test", "measure": "monitor_knn_top1"}
-        protocol = f"kNN: cosine, k=20, among {job.config.monitor.gallery} training images"
-        for row in run.metrics():
-            if "knn_top1" in row:
-                rows.append(base | monitored | {"protocol": protocol, "epoch": row["epoch"], "value": row["knn_top1"]})
-        clock = run.timing()
-        cost = {
-            "seconds": sum(row["seconds"] for row in clock),
-            "seconds_per_epoch": median(row["seconds"] for row in clock) if clock else 0.0,
-            "images_per_s": median(row["images_per_s"] for row in clock) if clock else math.nan,
-        } | {name: clock[-1][name] for name in ("passes", "passes_without_gradient") if clock and name in clock[-1]}
-        base |= {"epoch": job.config.optimisation.epochs, "dataset": job.config.data, "layer": "", "split": "train"}
-        protocol = "pre-training on this machine, validation included; passes of whole images for each training image"
-        rows += [base | {"protocol": protocol, "measure": name, "value": value} for name, value in cost.items()]
+        results = []
+        if run.done:
+            present = [file for evaluation in job.evaluations for file in cached(run, evaluation) if file.exists()]
+            results = [row for file in present for row in json.loads(file.read_text())] + pretraining.rows(run)
+        elif results := job.published or []:
+            published.announce(job.scale)
+        rows += [base | row for row in results]
     return pandas.DataFrame(rows, columns=COLUMNS)
+
+
+def here(job: Job) -> bool:
+    """Whether the run of ``job`` lies finished under ``runs/``: published results are rows, without weights and features."""
+    return Run(job.config).done
+
+
+def lacking(jobs: Iterable[Job]) -> str:
+    """A sentence for a reader that names the runs of ``jobs`` which are not `here`; empty if all are."""
+    names = list(dict.fromkeys(job.config.name for job in jobs if not here(job)))
+    if not names:
+        return ""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return (
+        f"left out: this needs the weights of {', '.join(names[:3])}{more}, not under {paths.runs()}; "
+        f"restore them with `studylib restore`, or train them: set {published.SWITCH}=off and call this again"
+    )
 
 
 def external(sources: Iterable[External], evaluations: Iterable[Evaluation]) -> Any:

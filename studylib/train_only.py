@@ -34,7 +34,7 @@ def train(
         InputError: a data set cannot be read; raised before anything is run.
         RunError: runs failed; the others were finished first.
     """
-    jobs = in_order(jobs)
+    jobs = in_order(job for job in merged(jobs) if job.published is None)
     waiting = missing(jobs)
     images = {spec: int((load(spec).split == 0).sum()) for spec in {job.config.data for job in waiting}}
     stop_at = math.inf if deadline is None else deadline - min(MARGIN_S, (deadline - time.monotonic()) / 10)

@@ -85,7 +85,7 @@ def constructed(hidden=None, **more):
 
 
 def rows_of(kind, images, seen, split="test", layer="stage5", pre=None):
-    found = list(MEASURES[kind](images, seen, pre, layer, split))
+    found = list(MEASURES[kind].rows(images, seen, pre, layer, split))
     assert len({(row["measure"], row["protocol"]) for row in found}) == len(found)
     return found
 

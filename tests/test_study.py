@@ -173,10 +173,10 @@ def test_what_was_computed_before_a_kill_is_not_computed_again(runs, monkeypatch
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setitem(PROTOCOLS, "linear", (LinearProbe, killed))
+        patch.setitem(PROTOCOLS, "linear", PROTOCOLS["linear"]._replace(carry_out=killed))
         with pytest.raises(Killed):
             evaluate.evaluate(runs["sl"], evaluation)
-    monkeypatch.setitem(PROTOCOLS, "knn", (Knn, killed))
+    monkeypatch.setitem(PROTOCOLS, "knn", PROTOCOLS["knn"]._replace(carry_out=killed))
     measures = {row["measure"] for row in evaluate.evaluate(runs["sl"], evaluation)}
     assert {"knn_top1", "linear_top1"} <= measures
 

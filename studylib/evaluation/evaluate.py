@@ -11,14 +11,13 @@ from studylib import device as devices
 from studylib import files, paths, precision
 from studylib.data import DETECTION, find, load
 from studylib.errors import InputError, choose
-from studylib.evaluation.features import PROTOCOL, extract
+from studylib.evaluation.features import PROTOCOL as EXTRACTION
+from studylib.evaluation.features import extract
 from studylib.evaluation.measure import MEASURES
-from studylib.evaluation.probe import Subject, name_of, probe
+from studylib.evaluation.probe import PROTOCOLS, Subject, name_of, probe
 from studylib.external import External
 from studylib.training import Run
 from studylib.transfer import Knn, LinearProbe
-
-VERSION = 4  # raised when a measure or a protocol changes, so that old values are not taken for new ones
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,23 +46,48 @@ class Evaluation:
             raise InputError("measures", self.measures, f"must be none for {self.dataset}, whose images have no class")
 
 
+@dataclass(frozen=True)
+class Part:
+    """What of an evaluation is computed and stored together: its measures, or one of its protocols, at one layer."""
+
+    dataset: str
+    epoch: int | None
+    layer: str
+    task: Any
+    """the name of measures, or a protocol"""
+
+    @property
+    def kind(self) -> str:
+        """Name in `MEASURES` or `PROTOCOLS`."""
+        return self.task if isinstance(self.task, str) else name_of(self.task)
+
+    @property
+    def version(self) -> int:
+        """Version of this kind of result."""
+        return (MEASURES if isinstance(self.task, str) else PROTOCOLS)[self.kind].version
+
+    @property
+    def settings(self) -> str:
+        """Hash of all settings, those of how features are extracted among them."""
+        return hashlib.sha256(f"{EXTRACTION} {self.task!r}".encode()).hexdigest()[:10]
+
+    def file(self, source: Run | External) -> Path:
+        """Where its rows are stored; the name depends on all that they do."""
+        name = self.dataset.replace("/", "_").replace("@", "_")
+        given = f"{EXTRACTION} {self.version} {checksum(self.dataset)} {self.epoch} {self.layer} {self.task!r}"
+        key = hashlib.sha256(given.encode()).hexdigest()[:10]
+        return source.folder / "results" / f"{name}-{self.layer}-{self.kind}-{key}.json"
+
+
+def parts(evaluation: Evaluation) -> list[Part]:
+    """The parts of an evaluation, in the order of their rows in the results table."""
+    tasks = [*([] if evaluation.measures == "none" else [evaluation.measures]), *evaluation.protocols]
+    return [Part(evaluation.dataset, evaluation.epoch, layer, task) for layer in evaluation.layers for task in tasks]
+
+
 def cached(source: Run | External, evaluation: Evaluation) -> list[Path]:
     """Files that hold the rows of an evaluation once it is done: one for each layer of the measures and of each protocol."""
-    return [file for _, _, file in _parts(source, evaluation)]
-
-
-def _parts(source: Run | External, evaluation: Evaluation) -> list[tuple[str, Any, Path]]:
-    """(layer, kind of measures or a protocol, file); the file's name depends on all that its content does."""
-    given = [] if evaluation.measures == "none" else [evaluation.measures]
-    name = evaluation.dataset.replace("/", "_").replace("@", "_")
-    found = []
-    for layer in evaluation.layers:
-        for part in [*given, *evaluation.protocols]:
-            kind = part if isinstance(part, str) else name_of(part)
-            what = f"{PROTOCOL} {VERSION} {checksum(evaluation.dataset)} {evaluation.epoch} {layer} {part!r}"
-            key = hashlib.sha256(what.encode()).hexdigest()[:10]
-            found.append((layer, part, source.folder / "results" / f"{name}-{layer}-{kind}-{key}.json"))
-    return found
+    return [part.file(source) for part in parts(evaluation)]
 
 
 def checksum(dataset: str) -> str:
@@ -84,32 +108,32 @@ def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, A
     Raises:
         InputError: a data set that cannot be read or that a protocol cannot use, or a run that was trained on other images.
     """
-    missing = [part for part in _parts(source, evaluation) if not part[2].exists()]
+    missing = [part for part in parts(evaluation) if not part.file(source).exists()]
     if missing:
         with precision.kernels(devices.find(), "float32"):
             _compute(source, evaluation, missing)
     return [row for file in cached(source, evaluation) for row in json.loads(file.read_text())]
 
 
-def _compute(source: Run | External, evaluation: Evaluation, missing: list[tuple[str, Any, Path]]) -> None:
+def _compute(source: Run | External, evaluation: Evaluation, missing: list[Part]) -> None:
     if source.pretraining_set and checksum(source.pretraining_set) != source.data_sha256:
         raise InputError("run", source.name, f"was trained on another {source.pretraining_set}; move {source.folder} away")
-    wanted = {layer for layer, _, _ in missing}
+    wanted = {part.layer for part in missing}
     upstream = None
-    measured = any(isinstance(part, str) for _, part, _ in missing)
-    if measured and source.pretraining_set not in (None, evaluation.dataset):
+    if any(isinstance(part.task, str) for part in missing) and source.pretraining_set not in (None, evaluation.dataset):
         upstream = extract(source, load(source.pretraining_set), evaluation.epoch, wanted)
     images = find(evaluation.dataset)
-    seen = None if evaluation.dataset in DETECTION else extract(source, images, evaluation.epoch, wanted)
+    features = None if evaluation.dataset in DETECTION else extract(source, images, evaluation.epoch, wanted)
     epoch = source.epochs if evaluation.epoch is None else evaluation.epoch
-    for layer, part, file in missing:
+    for part in missing:
         rows = []
-        if seen is not None and layer not in seen.layers:
+        if features is not None and part.layer not in features.layers:
             pass  # the run has no such layer: no rows
-        elif isinstance(part, str):
+        elif isinstance(part.task, str):
             for split in ("train", "test"):
-                rows += [{"split": split} | row for row in MEASURES[part](images, seen, upstream, layer, split)]
+                measured = MEASURES[part.task].rows(images, features, upstream, part.layer, split)
+                rows += [{"split": split} | row for row in measured]
         else:
-            rows += probe(Subject(source, evaluation.epoch, images, seen, layer), part)
-        at = {"dataset": evaluation.dataset, "epoch": epoch, "layer": layer}
-        files.write_json(file, [at | row for row in rows])
+            rows += probe(Subject(source, evaluation.epoch, images, features, part.layer), part.task)
+        at = {"dataset": evaluation.dataset, "epoch": epoch, "layer": part.layer}
+        files.write_json(part.file(source), [at | row for row in rows])

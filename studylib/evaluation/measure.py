@@ -1,7 +1,7 @@
 """The measures of one layer's features on one data set, as rows: those of the papers' tables, or the whole suite."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -103,13 +103,21 @@ def prototype_similarity(images: ImageSet, seen: Features, pre: Features | None,
     yield _row("prototype_similarity_others", how, found.others)
 
 
-MEASURES: dict[str, Callable[..., Rows]] = {
-    "none": lambda *_: iter(()),
-    "papers": paper_measures,
-    "all": all_measures,
-    "spectrum": spectrum,
-    "modes": number_of_modes,
-    "prototypes": prototype_similarity,
+class Measures(NamedTuple):
+    """Measures that are computed together."""
+
+    rows: Callable[..., Rows]
+    version: int
+    """raised when one of their values changes, so that what is stored of them, and nothing else, is computed again"""
+
+
+MEASURES: dict[str, Measures] = {
+    "none": Measures(lambda *_: iter(()), 4),
+    "papers": Measures(paper_measures, 4),  # what changes here changes `all`, too
+    "all": Measures(all_measures, 4),
+    "spectrum": Measures(spectrum, 4),
+    "modes": Measures(number_of_modes, 4),
+    "prototypes": Measures(prototype_similarity, 4),
 }
 
 

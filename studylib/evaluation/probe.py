@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -71,25 +71,36 @@ def _of_output(run: Callable[[Subject, Any], Any]) -> Callable[[Subject, Any], A
     return carry_out
 
 
-PROTOCOLS: dict[str, tuple[type, Callable[[Subject, Any], Any]]] = {
-    "knn": (transfer.Knn, _frozen(transfer.knn_accuracy)),
-    "knn_grid": (transfer.KnnGrid, _frozen(transfer.knn_grid_accuracy)),
-    "linear": (transfer.LinearProbe, _frozen(transfer.linear_probe)),
-    "trex_small8": (transfer.TrexSmall8, _frozen(transfer.trex_small8_probe)),
-    "trex_large": (transfer.TrexLarge, _frozen(transfer.trex_large_probe)),
-    "broad12": (transfer.Broad12, _frozen(transfer.broad12_probe)),
-    "ridge": (transfer.RidgeProbe, _frozen(transfer.ridge_probe)),
-    "episodes": (transfer.Episodes, lambda subject, protocol: transfer.episode_accuracy(*subject.whole, protocol)),
-    "per_class": (transfer.PerClass, _frozen(transfer.per_class_accuracy)),
-    "fine_tune": (transfer.FineTune, _trained(transfer.fine_tune_accuracy)),
-    "detection": (
+class Protocol(NamedTuple):
+    """A transfer protocol."""
+
+    settings: type
+    """class of its settings"""
+    carry_out: Callable[[Subject, Any], Any]
+    version: int
+    """raised when its results change, so that its stored results, and no others, are computed again; what several protocols
+    share counts for each of them"""
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    "knn": Protocol(transfer.Knn, _frozen(transfer.knn_accuracy), 4),
+    "knn_grid": Protocol(transfer.KnnGrid, _frozen(transfer.knn_grid_accuracy), 4),
+    "linear": Protocol(transfer.LinearProbe, _frozen(transfer.linear_probe), 4),
+    "trex_small8": Protocol(transfer.TrexSmall8, _frozen(transfer.trex_small8_probe), 4),
+    "trex_large": Protocol(transfer.TrexLarge, _frozen(transfer.trex_large_probe), 4),
+    "broad12": Protocol(transfer.Broad12, _frozen(transfer.broad12_probe), 4),
+    "ridge": Protocol(transfer.RidgeProbe, _frozen(transfer.ridge_probe), 4),
+    "episodes": Protocol(transfer.Episodes, lambda subject, protocol: transfer.episode_accuracy(*subject.whole, protocol), 4),
+    "per_class": Protocol(transfer.PerClass, _frozen(transfer.per_class_accuracy), 4),
+    "fine_tune": Protocol(transfer.FineTune, _trained(transfer.fine_tune_accuracy), 4),
+    "detection": Protocol(
         transfer.Detection,
         _of_output(lambda it, protocol: transfer.detection_accuracy(it.source, it.images, protocol, epoch=it.epoch)),
+        4,
     ),
-    "linear_fine_tune": (transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True)),
-    "memory_fine_tune": (transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True)),
+    "linear_fine_tune": Protocol(transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True), 4),
+    "memory_fine_tune": Protocol(transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True), 4),
 }
-"""name -> (class of its settings, the function that carries it out)"""
 
 RENAMED = {"path": "linear"}
 """former name of a protocol -> its name"""
@@ -112,8 +123,8 @@ def default(name: str, dataset: str) -> Any:
     Raises:
         InputError: there is no such protocol.
     """
-    kind, _ = PROTOCOLS[known(name)]
-    return transfer.COCO_1X if (name, dataset) == ("detection", "coco") else kind()
+    settings = PROTOCOLS[known(name)].settings
+    return transfer.COCO_1X if (name, dataset) == ("detection", "coco") else settings()
 
 
 def name_of(protocol: Any) -> str:
@@ -122,8 +133,8 @@ def name_of(protocol: Any) -> str:
     Raises:
         InputError: it is none.
     """
-    for name, (kind, _) in PROTOCOLS.items():
-        if type(protocol) is kind:
+    for name, row in PROTOCOLS.items():
+        if type(protocol) is row.settings:
             return name
     raise InputError("protocol", type(protocol).__name__, f"is none; valid: {', '.join(PROTOCOLS)}")
 
@@ -146,7 +157,7 @@ def probe(subject: Subject, protocol: Any) -> Iterator[dict[str, Any]]:
     """
     name = name_of(protocol)
     started = time.monotonic()
-    found = PROTOCOLS[name][1](subject, protocol)
+    found = PROTOCOLS[name].carry_out(subject, protocol)
     numbers = {"seconds": time.monotonic() - started}
     results = found if isinstance(found, list) else [found]
     if name == "per_class":  # where no class has N images, the result is that of a smaller N

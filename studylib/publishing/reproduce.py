@@ -29,7 +29,7 @@ def reproduce(
 
     Args:
         only: names of notebooks, with or without ``.ipynb``.
-        publish: make the repository's ``figures`` those of the notebooks that succeeded.
+        publish: make the repository's ``figures`` those of the notebooks that succeeded, and add the runs' results to them.
         force: execute what is unchanged as well.
         seeds: of every row of every grid, 0 for what the scale plans; for notebooks that have this parameter.
 
@@ -64,9 +64,28 @@ def reproduce(
 
         differing = sum(task.publish() for task in succeeded)
         claims_page.publish(paths.PUBLISHED_FIGURES, paths.REPOSITORY / "README.md")
+        print(publish_results(scale, seeds))
         print(f"published to {paths.PUBLISHED_FIGURES}: {differing} files differ from before; gallery: {gallery.write()}")
     print(f"report: {page.write(known)}")
     return failed
+
+
+def publish_results(scale: str, seeds: int = 0) -> str:
+    """Merge the results of all runs of a scale's grids that are done here into ``figures/<scale>/results.csv.gz``.
+
+    ``seeds`` as in `reproduce`; runs beyond the scale's plan are published as well, up to three seeds. Returns a line that says
+    what the file holds.
+
+    Raises:
+        InputError: unknown scale, or the file that is there cannot be read; it is left as it is.
+    """
+    launch.check_scale(scale)
+    from studylib import grids
+    from studylib.evaluation import published
+    from studylib.training import Run
+
+    jobs = [job for grid in grids.GRIDS for job in grids.trained(grid, scale, seeds)]
+    return published.publish(scale, [(Run(job.config), job.evaluations) for job in jobs])
 
 
 class Execution:

@@ -18,9 +18,9 @@ LIBRARIES = ("torch", "torchvision", "numpy", "pandas", "scikit-learn", "matplot
 def digest(notebook: Path, parameters: Mapping[str, Any], *, reads_runs: bool = False) -> str:
     """Hash of what decides on the results of ``notebook``.
 
-    That is its bytes, its parameters, the package's sources, the versions of Python and the libraries, and the names,
-    sizes and times of the image sets. ``reads_runs``: and which runs, results and executed notebooks there are, for a
-    notebook that shows what it finds.
+    That is its bytes, its parameters, the package's sources, the versions of Python and the libraries, the names, sizes and
+    times of the image sets, and the published results of runs that have no folder here. ``reads_runs``: and which runs, results
+    and executed notebooks there are, for a notebook that shows what it finds.
     """
     parts = {
         "notebook": _sha256(notebook),
@@ -28,6 +28,7 @@ def digest(notebook: Path, parameters: Mapping[str, Any], *, reads_runs: bool = 
         "sources": {file.relative_to(PACKAGE).as_posix(): _sha256(file) for file in _sources()},
         "versions": {name: metadata.version(name) for name in LIBRARIES} | {"python": platform.python_version()},
         "data": list(_data()),
+        "published": _published(parameters.get("scale", "")),
         "runs": list(_runs(notebook.stem)) if reads_runs else [],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -47,6 +48,14 @@ def _data() -> Iterator[tuple[str, int, int]]:
         for file in sorted([*folder.glob("*"), *folder.glob("*/*")]):
             known = file.stat()
             yield str(file), known.st_size if file.is_file() else 0, known.st_mtime_ns
+
+
+def _published(scale: str) -> str:
+    if not paths.published_results(scale).exists():
+        return ""
+    from studylib.evaluation import published
+
+    return published.digest(scale)
 
 
 def _runs(notebook: str) -> Iterator[str]:
