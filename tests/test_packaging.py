@@ -81,15 +81,9 @@ def test_every_yaml_and_readme_is_package_data():
     assert {"scales/quick.yaml", "data/splits.yaml", "papers/README.md"} <= found
     assert all((resources.files("studylib") / name).is_file() for name in found)
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-<<<<<<< HEAD
-    assert settings["package-data"] == {"studylib": ["**/*.yaml", "**/*.jinja"]}
+    assert settings["package-data"] == {"studylib": ["**/*.yaml", "**/*.md", "**/*.jinja"]}
     others = {file.suffix for file in (ROOT / "studylib").rglob("*") if file.is_file() and "__pycache__" not in file.parts}
-    assert others == {".py", ".yaml", ".jinja"}
-=======
-    assert settings["package-data"] == {"studylib": ["**/*.md", "**/*.yaml"]}
-    others = {file.suffix for file in (ROOT / "studylib").rglob("*") if file.is_file() and "__pycache__" not in file.parts}
-    assert others == {".md", ".py", ".yaml"}
->>>>>>> wt-front~1
+    assert others == {".py", ".yaml", ".md", ".jinja"}
 
 
 def test_every_folder_of_the_package_is_packaged():
