@@ -176,7 +176,7 @@ class Notebook:
         A person sees bars; a batch gets a line for each epoch, and at the end one for each run.
         """
         study.run(self.every)
-        for job in [] if is_interactive() else self.every:
+        for job in [] if is_interactive() else [job for job in self.every if study.here(job)]:
             clock = Run(job.config).timing()
             seconds = sum(row["seconds"] for row in clock)
             print(f"{job.config.name:24} {job.variant}, seed {job.config.seed}: {len(clock)} epochs in {seconds:.0f} s")
@@ -237,12 +237,13 @@ class Notebook:
 
         Args:
             name: of the file.
-            rows: what ``draw`` takes first, such as results.
+            rows: what ``draw`` takes first, such as results; nothing is drawn of None, which stands for features that are not
+                here (`features`).
             draw: gives (figure, plotted data), such as `report.transfer`; it gets ``options``.
             grid: where ``rows`` come from; where the scale leaves it out, that is said instead (`left_out`).
             needs: variants of the grid; where the scale leaves out all of them, that is said instead.
         """
-        if not self.left_out(grid, needs):
+        if not self.left_out(grid, needs) and rows is not None:
             figure, shown = draw(rows, **options)
             report.save(figure, name, shown, **self.here)
 
@@ -251,9 +252,10 @@ class Notebook:
     ) -> None:
         """A figure that shows images of the data set ``spec``, by ``draw(images, **options)``.
 
-        Images that others made are saved where they are not published. Without a ``grid`` the figure is of no run.
+        Images that others made are saved where they are not published. Without a ``grid`` the figure is of no run. Nothing is
+        drawn where an option is None, which stands for features that are not here (`features`).
         """
-        if self.left_out(grid):
+        if self.left_out(grid) or any(value is None for value in options.values()):
             return
         images = data.load(spec)
         embedded = images.name.partition("/")[0].partition("@")[0] in data.EMBEDDED
@@ -262,12 +264,16 @@ class Notebook:
         figure, shown = draw(images, **options)
         report.save(figure, name, shown, **self.here | place | ({} if grid else of_none))
 
-    def features(self, grid: str, spec: str, methods: Iterable[str] = ()) -> dict[str, Any]:
+    def features(self, grid: str, spec: str, methods: Iterable[str] = ()) -> dict[str, Any] | None:
         """Features (N, d) of the held-out images of the data set ``spec`` by method: the encoder's output, seed 0.
 
-        Of the runs of ``grid``, by default of all methods; none where the scale leaves it out.
+        Of the runs of ``grid``, by default of all methods; none where the scale leaves it out. Results of runs can be published,
+        features are not: where a run is not under ``runs/``, a sentence says which is needed, and None is returned.
         """
         jobs = [job for job in self.jobs[grid] if job.config.seed == 0 and job.config.method in (methods or config.METHODS)]
+        if lacking := study.lacking(jobs):
+            print(lacking)
+            return None
         images = data.load(spec) if jobs else None
         extracted = {job.config.method: features.extract(Run(job.config), images, layers=["stage5"]) for job in jobs}
         return {method: of.part("stage5", "test")[0].cpu() for method, of in extracted.items()}

@@ -184,6 +184,19 @@ def test_a_part_of_a_grid_takes_its_place(runs: Path):
     assert len({job.config for job in study.every}) == len(study.every)  # a run of two grids is there once
 
 
+def test_where_a_run_is_not_here_a_sentence_stands_for_what_needs_its_weights(runs: Path, capsys):
+    study = Notebook("test", scale="quick", seeds=1)
+    study.plan("comparison")
+    capsys.readouterr()
+    features = study.features("comparison", study.upstream)
+    said = capsys.readouterr().out
+    assert features is None
+    assert all(job.config.name in said for job in study.jobs["comparison"]) and "studylib restore" in said
+    study.figure("x", features, dots, grid="comparison")
+    study.pictures("y", study.upstream, report.class_modes, grid="comparison", features=features)
+    assert list(runs.rglob("*.png")) == []
+
+
 def test_rows_that_the_scale_leaves_out_are_named(runs: Path):
     study = Notebook("test", scale="quick")
     assert study.variants("trex_depth") == ["depth 0", "depth 1", "depth 2", "depth 3"]
