@@ -176,10 +176,11 @@ class Notebook:
         A person sees bars; a batch gets a line for each epoch, and at the end one for each run.
         """
         study.run(self.every)
-        for job in [] if is_interactive() else [job for job in self.every if study.here(job)]:
+        for job in [] if is_interactive() else self.every:
             clock = Run(job.config).timing()
-            seconds = sum(row["seconds"] for row in clock)
-            print(f"{job.config.name:24} {job.variant}, seed {job.config.seed}: {len(clock)} epochs in {seconds:.0f} s")
+            trained = f"{len(clock)} epochs in {sum(row['seconds'] for row in clock):.0f} s"
+            what = trained if study.here(job) else "published results"
+            print(f"{job.config.name:24} {job.variant}, seed {job.config.seed}: {what}")
         self.tables = {name: study.table(jobs) for name, jobs in self.jobs.items()}
         return SimpleNamespace(**self.tables)
 
@@ -267,8 +268,8 @@ class Notebook:
     def features(self, grid: str, spec: str, methods: Iterable[str] = ()) -> dict[str, Any] | None:
         """Features (N, d) of the held-out images of the data set ``spec`` by method: the encoder's output, seed 0.
 
-        Of the runs of ``grid``, by default of all methods; none where the scale leaves it out. Results of runs can be published,
-        features are not: where a run is not under ``runs/``, a sentence says which is needed, and None is returned.
+        Of the runs of ``grid``, by default of all methods; none where the scale leaves it out. Features are not published: where a
+        run is not under ``runs/``, a sentence says which is needed, and None is returned.
         """
         jobs = [job for job in self.jobs[grid] if job.config.seed == 0 and job.config.method in (methods or config.METHODS)]
         if lacking := study.lacking(jobs):
