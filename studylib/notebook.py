@@ -268,8 +268,8 @@ class Notebook:
     def features(self, grid: str, spec: str, methods: Iterable[str] = ()) -> dict[str, Any] | None:
         """Features (N, d) of the held-out images of the data set ``spec`` by method: the encoder's output, seed 0.
 
-        Of the runs of ``grid``, by default of all methods; none where the scale leaves it out. Features are not published: where
-        a run is not under ``runs/``, a sentence says which is needed, and None is returned.
+        Of the runs of ``grid``, by default of all methods; none where the scale leaves it out. Features are not published:
+        where a run is not under ``runs/``, a sentence says which is needed, and None is returned.
         """
         jobs = [job for job in self.jobs[grid] if job.config.seed == 0 and job.config.method in (methods or config.METHODS)]
         if lacking := study.lacking(jobs):
