@@ -164,44 +164,27 @@ def evaluate(
         raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import suites
-    from studylib.errors import choose
-    from studylib.evaluation.evaluate import Evaluation
-    from studylib.evaluation.evaluate import evaluate as evaluated
-    from studylib.evaluation.probe import default, known
+    from studylib.evaluation.table import accuracy_rows, evaluate_sets
     from studylib.external import External
-    from studylib.report import log_odds
     from studylib.training.record import find_run
 
-    chosen = [known(name) for name in protocols or ("knn", "linear")]
-    wanted = [*(suites.suite(suite_name) if suite_name else []), *names]
+    names = (*(suites.suite(suite_name) if suite_name else ()), *names)
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
-    choose("layer", layer, source.layers)
     print(source.name, flush=True)
-    lacking = suites.missing(wanted)
-    shown, scores = [], {}
-    for dataset in [name for name in wanted if name not in lacking]:
-        what = {"measures": "all" if measures else "none", "protocols": tuple(default(name, dataset) for name in chosen)}
-        asked = Evaluation(dataset=dataset, layers=(layer,), epoch=epoch, **what)
-        row = {"data set": dataset}
-        found = [r for r in evaluated(source, asked) if r["split"] != "train"]
-        for r in [r for r in found if "_top1" in r["measure"] or r["measure"].endswith("_ap")]:
-            title = r["measure"].replace("_top1", "")
-            row[title] = f"{r['value']:.1f}"
-            scores.setdefault(title, []).append(r["value"])
-        for r in [r for r in found if "_converged" in r["measure"] and not r["value"]]:
-            print(f"{dataset}: {r['measure'].replace('_converged', ' ').strip()} did not converge everywhere", file=sys.stderr)
-        shown.append(row)
+    missing = suites.missing(names)
+    present = [name for name in names if name not in missing]
+    results = []
+    options = {"layer": layer, "epoch": epoch, "measures": measures}
+    for result in evaluate_sets(source, present, protocols or ("knn", "linear"), **options):
+        for fit in result.not_converged:
+            print(f"{result.dataset}: {fit} did not converge everywhere", file=sys.stderr)
         if measures:
-            described = [protocol.describe() for protocol in what["protocols"]]
-            own = [r for r in found if r["protocol"] not in described]
-            print(table([{k: r[k] for k in ("measure", "protocol")} | {"value": f"{r['value']:.4g}"} for r in own]) + "\n")
-        print(f"{dataset} done", file=sys.stderr)
-    if shown:
-        if not lacking:
-            means = {name: f"{sum(map(log_odds, values)) / len(values):.3f}" for name, values in scores.items()}
-            shown.append({"data set": "mean log-odds"} | means)
-        print(table(shown))
-    for why in lacking.values():
+            print(table(result.measures) + "\n")
+        print(f"{result.dataset} done", file=sys.stderr)
+        results.append(result)
+    if results:
+        print(table(accuracy_rows(results, mean=not missing)))
+    for why in missing.values():
         print(f"missing: {why}")
 
 
@@ -352,18 +335,13 @@ def plan(scale: str, names: tuple[str, ...]) -> None:
       studylib plan --scale small
       studylib plan look_starts trex_buildup
     """
-    from studylib import grids
+    from studylib import cost, grids
 
-    runs = grids.plan(scale, names)
+    runs = cost.plan(grids.planned(scale, names))
     if names:
         print(runs.to_string(index=False) if len(runs) else f"no runs at scale {scale}")
-        return
-    rows = []
-    for grid in grids.GRIDS:
-        part = runs[runs.grid == grid]
-        trained = int((part.images == 0).sum())
-        rows.append({"grid": grid, "runs": len(part), "trained": trained, "minutes": round(float(part.minutes.sum()), 1)})
-    print(table([*rows, {"grid": "all", **{name: round(sum(row[name] for row in rows), 1) for name in list(rows[0])[1:]}}]))
+    else:
+        print(table(cost.totals(runs, list(grids.GRIDS))))
 
 
 @studylib.command()
@@ -406,15 +384,12 @@ def grid(
         raise InputError("--minutes", minutes, "must be positive")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import grids
-    from studylib.errors import choose
 
-    jobs = {}
-    for name in names:
-        make = grids.GRIDS[choose("grid", name, grids.GRIDS)]
-        jobs[name] = make(scale, **({"seeds": seeds} if seeds else {}), overrides=overrides)
-        if not jobs[name]:
+    jobs = grids.planned(scale, names, seeds or 0, overrides)
+    for name, of_grid in jobs.items():
+        if not of_grid:
             raise InputError("grid", name, grids.left_out(name, scale))
-    every = [job for some in jobs.values() for job in some]
+    every = [job for of_grid in jobs.values() for job in of_grid]
     if train_only:
         from studylib.train_only import train
 
@@ -424,21 +399,15 @@ def grid(
         again = shlex.join(["studylib", "grid", *jobs, *options, "--train-only"])
         deadline = None if minutes is None else began + 60 * minutes
         return 0 if train(every, workers=workers, deadline=deadline, again=again) else RESUME_EXIT
-    import pandas
-
-    from studylib import report, study
-    from studylib.report import claims
+    from studylib import study
+    from studylib.report.grid import grid_summary
 
     study.run(every, workers)
-    for name, some in jobs.items():
-        results = study.table(some)
+    for name, of_grid in jobs.items():
+        results = study.table(of_grid)
         file = paths.runs() / "grids" / scale / f"{name}.csv"
         files.write_text(file, results.to_csv(index=False))
-        end = report.select(report.at_end(results), layer="stage5", split="test", measure=["monitor_knn_top1", "linear_top1"])
-        means = pandas.concat([report.over_datasets(part, how="mean") for _, part in end.groupby("measure", sort=False)])
-        print(report.summary(means, rows=("variant",), columns="measure").to_string(index=False))
-        found = claims.judge({name: results}, scale)
-        print(claims.sentences(found[found["verdict"] != "not run"]))
+        print(grid_summary(results, name, scale))
         print(file)
     return 0
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from studylib.grids import alike
+from studylib.cost import speed_key
 from studylib.training import Run
 
 MOST = 10  # ours: runs per GPU
@@ -85,7 +85,7 @@ class Concurrency:
             after = [pace["images_per_s"] for pace in self._paces[run.name] if pace["time"] > together][1:]
             if len(after) < WINDOWS:
                 return {}
-            rates.setdefault(alike(run.config), []).append(mean(after))
+            rates.setdefault(speed_key(run.config), []).append(mean(after))
         return {kind: mean(found) for kind, found in rates.items()}
 
     def _decide(self, found: float, rates: dict[Any, float]) -> None:

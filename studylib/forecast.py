@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
-from studylib.grids import alike
+from studylib.cost import speed_key
 from studylib.pool import Job
 from studylib.training import Run
 
@@ -44,7 +44,7 @@ def left(jobs: Sequence[Job], images: Mapping[str, int]) -> list[Left]:
             continue
         done = epochs_done(run)
         count = (settings.epochs - done) * (images[job.config.data] // settings.batch) * settings.batch
-        kind = alike(job.config)
+        kind = speed_key(job.config)
         seconds = count * cost.get(kind, mean(cost.values())) if cost else None
         found.append(Left(job, done, seconds, kind in cost))
     return found
@@ -55,7 +55,7 @@ def seconds_per_image(jobs: Sequence[Job]) -> dict[Any, float]:
     found = []
     for run in [Run(job.config) for job in jobs]:
         epoch = [{"time": 0.0, "images_per_s": row["images_per_s"]} for row in run.timing()[-1:]]
-        found += [(alike(run.config), pace) for pace in [run.pace(), *epoch] if pace]
+        found += [(speed_key(run.config), pace) for pace in [run.pace(), *epoch] if pace]
     return {kind: 1 / pace["images_per_s"] for kind, pace in sorted(found, key=lambda one: one[1]["time"])}
 
 

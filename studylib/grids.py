@@ -1,17 +1,14 @@
 """The named grids of the study: the runs of each, and their evaluations."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from studylib import device as devices
 from studylib import suites
-from studylib.bench.loop import bare_speed
 from studylib.config import RunConfig, resolve, scale
 from studylib.data import load
 from studylib.errors import choose
-from studylib.evaluation import published
 from studylib.evaluation.evaluate import Evaluation
 from studylib.evaluation.probe import default
 from studylib.method_table import METHODS, OF_THE_PAPERS
@@ -446,6 +443,19 @@ GRIDS: dict[str, Callable[..., list[Job]]] = {
 }
 
 
+def planned(
+    scale_name: str, names: Iterable[str] = (), seeds: int = 0, overrides: dict[str, Any] | None = None
+) -> dict[str, list[Job]]:
+    """The jobs of the grids ``names`` (by default all), by name.
+
+    Raises:
+        InputError: unknown scale or grid.
+    """
+    return {
+        name: GRIDS[name](scale_name, seeds, overrides) for name in [choose("grid", name, GRIDS) for name in names] or GRIDS
+    }
+
+
 def left_out(grid: str, scale_name: str) -> str:
     """What a notebook shows in place of what it would make of a grid's rows that the scale does not plan."""
     if not GRIDS[grid](scale_name, 1):
@@ -461,80 +471,3 @@ def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
     jobs = GRIDS[grid](scale_name, seeds)
     others = [job for job in GRIDS[grid](scale_name, 3) if job not in jobs]
     return jobs + [job for job in others if Run(job.config).done or job.published is not None]
-
-
-def images_left(run: Run) -> int:
-    """Images that a run has still to be shown, all epochs together."""
-    settings = run.config.optimisation
-    images = int((load(run.config.data).split == 0).sum())
-    return (settings.epochs - len(run.metrics())) * (images // settings.batch) * settings.batch
-
-
-def alike(config: RunConfig) -> tuple[Any, ...]:
-    """What two runs have in common that are equally fast."""
-    return config.method, config.encoder, config.projector.exists, config.multi_crop, config.data
-
-
-def cost(jobs: Sequence[Job]) -> str:
-    """What jobs still cost, in words: runs, images, and minutes of one worker where earlier runs here tell the speed.
-
-    Evaluation comes on top.
-    """
-    runs = list({job.config: Run(job.config) for job in jobs}.values())
-    elsewhere = {job.config for job in merged(jobs) if job.published is not None}
-    left = [(run, count) for run in runs if run.config not in elsewhere and (count := images_left(run))]
-    said = f"{len(runs)} runs, {len({job.config for job in jobs if not job.done})} to be computed"
-    said += f", {len(elsewhere)} read from {published.name(jobs[0].scale)}" if elsewhere else ""
-    if not left:
-        return said
-    said += f", {len(left)} of them to be trained: {sum(count for _, count in left) / 1e6:,.1f} million images"
-    speeds = {alike(run.config): timing[-1]["images_per_s"] for run in runs if (timing := run.timing())}
-    known = [(count, speeds[key]) for run, count in left if (key := alike(run.config)) in speeds]
-    if known:
-        minutes = sum(count / speed for count, speed in known) / 60
-        said += f", about {minutes:.0f} minutes of one worker"
-        said += f" for the {len(known)} of which the speed is known" if len(known) < len(left) else ""
-    return said
-
-
-def plan(scale_name: str, chosen: Sequence[str] = ()) -> Any:
-    """A pandas DataFrame with a row for each run of the grids ``chosen`` (by default all): its state and what it still costs.
-
-    ``minutes`` is for one worker, from the images/s that this machine reached before with the same method and encoder, or
-    else from a few steps made now; evaluation comes on top. Runs that two grids share are counted once.
-
-    Raises:
-        InputError: unknown scale or grid, or a data set that cannot be read.
-    """
-    import pandas
-
-    speeds: dict[Any, float] = {}
-    rows, seen = [], set()
-    for grid in [choose("grid", name, GRIDS) for name in chosen] or GRIDS:
-        for job in GRIDS[grid](scale_name):
-            if job.config in seen:
-                continue
-            seen.add(job.config)
-            run, epochs = Run(job.config), job.config.optimisation.epochs
-            elsewhere = job.published is not None
-            done, left, key = len(run.metrics()), 0 if elsewhere else images_left(run), alike(job.config)
-            if timing := run.timing():
-                speeds[key] = timing[-1]["images_per_s"]
-            if left and key not in speeds:
-                speeds[key] = bare_speed(job.config, load(job.config.data), devices.find(), steps=5)
-            state = (
-                "published"
-                if elsewhere
-                else "done"
-                if job.done
-                else "trained"
-                if run.done
-                else f"{done}/{epochs} epochs"
-                if done
-                else "missing"
-            )
-            rows.append(
-                {"grid": grid, "variant": job.variant, "seed": job.config.seed, "run": job.config.name, "state": state}
-                | {"images": left, "minutes": round(left / speeds[key] / 60, 1) if left else 0.0}
-            )
-    return pandas.DataFrame(rows, columns=["grid", "variant", "seed", "run", "state", "images", "minutes"])

@@ -19,7 +19,7 @@ from typing import Any
 
 import pandas as pd
 
-from studylib import config, data, grids, papers, paths, report, study, values
+from studylib import config, cost, data, grids, papers, paths, report, study, values
 from studylib.errors import InputError, choose
 from studylib.evaluation import features
 from studylib.external import External
@@ -144,7 +144,7 @@ class Notebook:
             print("; ".join(f"{name} {len({job.config for job in jobs})}" for name, jobs in self.jobs.items() if jobs))
         for name in [name for name, jobs in self.jobs.items() if not jobs]:
             print(grids.left_out(name, self.scale))
-        print(grids.cost(every))
+        print(cost.cost(every))
         if len(differing) > 1:
             show(differing)
 

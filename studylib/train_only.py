@@ -9,8 +9,8 @@ import torch
 
 from studylib import forecast
 from studylib.concurrency import Concurrency
+from studylib.cost import speed_key
 from studylib.data import load
-from studylib.grids import alike
 from studylib.pool import Job, Pool, default_workers
 from studylib.study import merged, missing
 from studylib.training import Run
@@ -49,9 +49,9 @@ def train(
                 runs = [Run(job.config) for job in pool.at_work]
                 if search:
                     workers = search.workers(runs)
-                paced |= {alike(run.config) for run in runs if run.pace(begun)}
+                paced |= {speed_key(run.config) for run in runs if run.pace(begun)}
                 settled = not search or search.settled or not pool.waiting
-                if not told and settled and runs and {alike(run.config) for run in runs} <= paced:
+                if not told and settled and runs and {speed_key(run.config) for run in runs} <= paced:
                     told = True
                     left = forecast.left(jobs, images)
                     pool.progress.say(forecast.in_time(left, workers, stop_at - time.monotonic()))

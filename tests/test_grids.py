@@ -7,7 +7,7 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from studylib import data, grids
+from studylib import cost, data, grids
 from studylib.config import changed, resolve
 from studylib.method_table import METHODS, OF_THE_PAPERS
 from studylib.methods import METHODS as CLASSES
@@ -192,12 +192,12 @@ def test_cost_counts_runs_images_and_minutes_where_the_speed_is_known(tmp_path, 
     jobs = grids.comparison("smoke", 2)
     images = sum((data.load("glyphs/few").split == 0).tolist()) // 64 * 64 * 2  # whole batches, two epochs
     said = f"4 runs, 4 to be computed, 4 of them to be trained: {4 * images / 1e6:.1f} million images"
-    assert jobs[0].config.optimisation.batch == 64 and grids.cost([*jobs, jobs[0]]) == said
+    assert jobs[0].config.optimisation.batch == 64 and cost.cost([*jobs, jobs[0]]) == said
     run = Run(jobs[0].config)
     run.folder.mkdir()
     rows = [{"epoch": epoch, "images_per_s": images / 2 / 60} for epoch in (1, 2)]  # an epoch a minute
     (run.folder / "timing.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (run.folder / "metrics.jsonl").write_text("".join(json.dumps({"epoch": row["epoch"]}) + "\n" for row in rows))
-    assert ", 3 of them to be trained: " in grids.cost(jobs)
-    assert grids.cost(jobs).endswith("about 2 minutes of one worker for the 1 of which the speed is known")
-    assert grids.cost(jobs[:2]).endswith("about 2 minutes of one worker") or jobs[1].config.method != jobs[0].config.method
+    assert ", 3 of them to be trained: " in cost.cost(jobs)
+    assert cost.cost(jobs).endswith("about 2 minutes of one worker for the 1 of which the speed is known")
+    assert cost.cost(jobs[:2]).endswith("about 2 minutes of one worker") or jobs[1].config.method != jobs[0].config.method

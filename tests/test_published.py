@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from studylib import cli, files, grids, paths, pool, report, study
+from studylib import cli, cost, files, grids, paths, pool, report, study
 from studylib.config import resolve
 from studylib.errors import InputError
 from studylib.evaluation import evaluate, measure, pretraining, probe, published
@@ -113,12 +113,13 @@ def test_cost_plan_and_claims_count_published_runs(here, monkeypatch):
     jobs = jobs_of("sl", "sl_mlp")
     publish(jobs[0])
     go_elsewhere(here, monkeypatch)
-    assert grids.cost(jobs).startswith("2 runs, 1 to be computed, 1 read from figures/smoke/results.csv.gz, 1 of them to be")
-    assert grids.cost(jobs[:1]) == "1 runs, 0 to be computed, 1 read from figures/smoke/results.csv.gz"
+    assert cost.cost(jobs).startswith("2 runs, 1 to be computed, 1 read from figures/smoke/results.csv.gz, 1 of them to be")
+    assert cost.cost(jobs[:1]) == "1 runs, 0 to be computed, 1 read from figures/smoke/results.csv.gz"
     monkeypatch.setitem(grids.GRIDS, "comparison", lambda scale, seeds=0: jobs if seeds else [])
     assert grids.trained("comparison", "smoke") == jobs[:1]
     monkeypatch.setitem(grids.GRIDS, "comparison", lambda scale: jobs[:1])
-    assert grids.plan("smoke", ["comparison"])[["state", "images", "minutes"]].values.tolist() == [["published", 0, 0.0]]
+    plan = cost.plan(grids.planned("smoke", ["comparison"]))
+    assert plan[["state", "images", "minutes"]].values.tolist() == [["published", 0, 0.0]]
 
 
 @pytest.mark.parametrize("value", [1 / 3, 5e-324, 0.1 + 0.2, 1e22, -0.0, math.nan, math.inf, 12])

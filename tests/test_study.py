@@ -16,7 +16,7 @@ import numpy
 import pytest
 import torch
 
-from studylib import grids, paths, pool, study
+from studylib import cost, grids, paths, pool, study
 from studylib.config import resolve, scale
 from studylib.data import load
 from studylib.errors import InputError, RunError
@@ -335,7 +335,7 @@ def test_grids_pair_methods_over_seeds_and_share_runs(name):
 
 
 def test_plan_counts_what_is_missing(runs):
-    plan = grids.plan("smoke")
+    plan = cost.plan(grids.planned("smoke"))
     assert len(plan) == len({j.config.id for make in grids.GRIDS.values() for j in make("smoke")})
     states = plan.set_index("run").state
     assert states[runs["sl"].config.name] in ("trained", "done")
@@ -344,7 +344,7 @@ def test_plan_counts_what_is_missing(runs):
     assert (left.minutes >= 0).all()
     assert all(math.isfinite(value) for value in plan.minutes)
     with pytest.raises(InputError, match="did you mean 'quick'"):
-        grids.plan("quik")
+        grids.planned("quik")
 
 
 def test_an_encoder_from_a_file_stands_in_the_same_table(runs, tmp_path):

@@ -1,0 +1,79 @@
+"""The table of `studylib evaluate`: an encoder's accuracies on data sets, and what its features measure."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from studylib.errors import choose
+from studylib.evaluation.evaluate import Evaluation, evaluate
+from studylib.evaluation.probe import default, known
+from studylib.external import External
+from studylib.report import log_odds
+from studylib.training import Run
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """What was found on one data set, of held-out images."""
+
+    dataset: str
+    accuracies: dict[str, float]
+    """measure, such as ``knn`` or ``detection_ap`` -> %"""
+    not_converged: list[str]
+    """fits that did not converge everywhere"""
+    measures: list[dict[str, str]]
+    """rows (measure, protocol, value); none if they were not asked for"""
+
+
+def evaluate_sets(
+    source: Run | External,
+    datasets: Sequence[str],
+    protocols: Sequence[str],
+    *,
+    layer: str = "stage5",
+    epoch: int | None = None,
+    measures: bool = False,
+) -> Iterator[SetResult]:
+    """The result on each of ``datasets``, once it is computed, by the ``protocols`` with their default settings.
+
+    Raises:
+        InputError: there is no such protocol, layer or epoch, or a data set that a protocol cannot use.
+    """
+    choose("layer", layer, source.layers)
+    names = [known(name) for name in protocols]
+    for dataset in datasets:
+        settings = tuple(default(name, dataset) for name in names)
+        kinds = {"measures": "all" if measures else "none", "protocols": settings}
+        rows = evaluate(source, Evaluation(dataset=dataset, layers=(layer,), epoch=epoch, **kinds))
+        rows = [row for row in rows if row["split"] != "train"]
+        described = [protocol.describe() for protocol in settings]
+        yield SetResult(
+            dataset,
+            accuracies={
+                row["measure"].replace("_top1", ""): row["value"]
+                for row in rows
+                if "_top1" in row["measure"] or row["measure"].endswith("_ap")
+            },
+            not_converged=[
+                row["measure"].replace("_converged", " ").strip()
+                for row in rows
+                if "_converged" in row["measure"] and not row["value"]
+            ],
+            measures=[
+                {"measure": row["measure"], "protocol": row["protocol"], "value": f"{row['value']:.4g}"}
+                for row in rows
+                if row["protocol"] not in described
+            ],
+        )
+
+
+def accuracy_rows(results: Sequence[SetResult], *, mean: bool) -> list[dict[str, Any]]:
+    """A row of accuracies in % for each data set and, with ``mean``, their mean log-odds over all."""
+    rows = [
+        {"data set": result.dataset} | {name: f"{value:.1f}" for name, value in result.accuracies.items()} for result in results
+    ]
+    if mean:
+        values = {name: [result.accuracies[name] for result in results] for name in results[0].accuracies}
+        means = {name: f"{sum(map(log_odds, column)) / len(column):.3f}" for name, column in values.items()}
+        rows.append({"data set": "mean log-odds"} | means)
+    return rows

@@ -1,0 +1,15 @@
+"""What `studylib grid` prints of a grid's results: means over data sets, and what they say of the papers' claims."""
+
+import pandas as pd
+
+from studylib.report import claims, statistics, tables
+
+
+def grid_summary(results: pd.DataFrame, grid: str, scale_name: str) -> str:
+    """Accuracies of the encoder's output at the end of training, means over data sets, and what they say of the claims."""
+    end = statistics.select(statistics.at_end(results), layer="stage5", split="test")
+    end = statistics.select(end, measure=["monitor_knn_top1", "linear_top1"])
+    means = pd.concat([statistics.over_datasets(part, how="mean") for _, part in end.groupby("measure", sort=False)])
+    accuracies = tables.summary(means, rows=("variant",), columns="measure").to_string(index=False)
+    verdicts = claims.judge({grid: results}, scale_name)
+    return f"{accuracies}\n{claims.sentences(verdicts[verdicts['verdict'] != 'not run'])}"
