@@ -9,7 +9,7 @@ import sys
 import pytest
 from test_launch import write_notebook
 
-from studylib import paths
+from studylib import grids, paths
 from studylib.errors import InputError
 from studylib.publishing import gallery, launch, reproduce, up_to_date
 
@@ -24,6 +24,7 @@ def house(tmp_path, monkeypatch):
     monkeypatch.setattr(paths, "NOTEBOOKS", tmp_path / "notebooks")
     monkeypatch.setattr(paths, "PUBLISHED_FIGURES", tmp_path / "published")
     monkeypatch.setattr(up_to_date, "PACKAGE", tmp_path / "package")
+    monkeypatch.setattr(grids, "GRIDS", {})  # the results of runs are published as test_published shows
     for folder in ("notebooks", "package", "packed", "published"):
         (tmp_path / folder).mkdir()
     (tmp_path / "package" / "model.py").write_text("width = 1")
@@ -277,7 +278,9 @@ def test_published_is_what_the_notebooks_that_succeeded_made_and_nothing_else(ho
     assert sorted(published) == ["00_one/phi.json", "00_one/phi.png", "01_two/older.png", "README.md"]
     assert "![phi, 00_one at smoke](00_one/phi.png)" in (paths.PUBLISHED_FIGURES / "smoke" / "README.md").read_text()
     assert "| [00_one](smoke/README.md#00_one) | 1 | 0 |" in (paths.PUBLISHED_FIGURES / "README.md").read_text()
-    assert f"published to {paths.PUBLISHED_FIGURES}: 3 files differ from before" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"published to {paths.PUBLISHED_FIGURES}: 3 files differ from before" in said
+    assert "published/smoke/results.csv.gz: 0 results of 0 runs" in said
     codes |= {"01_two": 0}
     assert again(codes, publish=True) == ["01_two"]
     differing = {"01_two/phi.json", "01_two/phi.png", "01_two/older.png", "README.md"}

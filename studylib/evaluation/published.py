@@ -99,7 +99,8 @@ def publish(scale: str, jobs: Iterable[tuple[Run, Iterable[Evaluation]]]) -> str
     published = read(file)
     computed = {key: part for run, evaluations in jobs if run.done for key, part in collect(run, evaluations)}
     together = merge(published, computed)
-    write(file, together)
+    if together:
+        write(file, together)
     count = sum(bool(row.measure) for part in together.values() for row in part)
     runs, local = (len({key[0] for key in these}) for these in (together, computed))
     return f"{name(scale)}: {count} results of {runs} runs, {local} of them here"
@@ -121,11 +122,12 @@ def merge(published: Parts, computed: Parts) -> Parts:
     """Both together, sorted; see `publish`."""
     trained = {key: part for key, part in computed.items() if key[1] == pretraining.KIND and key in published}
     again = {key[0] for key, part in trained.items() if monitored(published[key]) != monitored(part)}
-    together = {key: part for key, part in published.items() if key[0] not in again} | computed
+    both = [*((key, part) for key, part in published.items() if key[0] not in again), *computed.items()]
     newest: dict[tuple[str, str], int] = {}
-    for key, part in together.items():
+    for key, part in both:
         newest[key[:2]] = max(newest.get(key[:2], 0), int(part[0].version))
-    return {key: part for key, part in sorted(together.items()) if int(part[0].version) == newest[key[:2]]}
+    kept = {key: part for key, part in both if int(part[0].version) == newest[key[:2]]}
+    return dict(sorted(kept.items()))
 
 
 def monitored(part: list[Row]) -> list[tuple[str, ...]]:
@@ -134,8 +136,9 @@ def monitored(part: list[Row]) -> list[tuple[str, ...]]:
 
 
 def digest(scale: str) -> str:
-    """Hash of the published results that stand in for runs without a folder here."""
-    return hashlib.sha256(repr(without_folder(scale) if is_on() else []).encode()).hexdigest()
+    """Hash of the published results that stand in for runs without a folder here; empty where none do."""
+    away = without_folder(scale) if is_on() else []
+    return hashlib.sha256(repr(away).encode()).hexdigest() if away else ""
 
 
 def without_folder(scale: str) -> list[list[Row]]:
