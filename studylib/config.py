@@ -103,7 +103,7 @@ class Optimisation:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiCrop:
-    """The number of crops of an image; local ones are smaller and cover less of it (t-ReX, papers.md 3.2)."""
+    """The number of crops of an image; local ones are smaller and cover less of it (t-ReX, papers/README.md 3.2)."""
 
     global_crops: int = 1
     """crops that are drawn by ``augmentation``"""
@@ -173,7 +173,7 @@ class Bank:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """Settings of ``look``; all values are ours, as the paper's are unknown (papers.md 1.2)."""
+    """Settings of ``look``; all values are ours, as the paper's are unknown (papers/README.md 1.2)."""
 
     k: int = 200
     """number of neighbours in the loss; with the length of the bank it is soft-neighbour NCA"""

@@ -229,7 +229,7 @@ def fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | Non
 
 
 def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
-    """The projector with its linear layers, batch norm and ReLU on and off: claim S11, papers.md 2.8.
+    """The projector with its linear layers, batch norm and ReLU on and off: claim S11, papers/README.md 2.8.
 
     The corner with nothing is ``sl``, the corner with everything ``sl_mlp``. ReLU alone changes nothing: pooled features of
     a ResNet are not negative; it is left out.

@@ -39,8 +39,12 @@ class MethodRow(Style):
     network. A scale adds widths, lengths, rates and sizes, and can override these"""
 
 
-TREX_PROJECTOR = {"projector.activation": "gelu", "projector.input_l2": True, "projector.out_bias": False}  # papers.md 3.1
-TREX_CROPS = {"augmentation.crop_scale": (0.25, 1.0), "multi_crop.local_scale": (0.05, 0.25)}  # papers.md 3.2
+TREX_PROJECTOR = {
+    "projector.activation": "gelu",
+    "projector.input_l2": True,
+    "projector.out_bias": False,
+}  # papers/README.md 3.1
+TREX_CROPS = {"augmentation.crop_scale": (0.25, 1.0), "multi_crop.local_scale": (0.05, 0.25)}
 PAIR = {"projector.hidden_layers": 1, "multi_crop.global_crops": 2}
 
 # In the order of all figures, legends and tables. Colours by Okabe-Ito and Paul Tol, told apart with all common kinds of colour
@@ -73,7 +77,7 @@ METHODS = {
         uses_labels=True,
         paper="look",
         groups=("look", "bank", "ema", "temperature", "multi_crop"),
-        settings={"projector.hidden_layers": 1},  # ours: the paper's projector is unknown (papers.md 1.2)
+        settings={"projector.hidden_layers": 1},  # ours: the paper's projector is unknown (papers/README.md 1.2)
     ),
     "trex": MethodRow(
         label="t-ReX",

@@ -117,7 +117,7 @@ def classify(
 ) -> Tensor:
     """Class (Q,) with the largest vote among the k nearest of the gallery: argmax_c sum_j exp(s_j / T) [y_j = c].
 
-    k = 20 and T = 0.07 are usual in this field (papers.md 4: sl-vs-ssl-cl, unic). Of equal votes the lower class wins.
+    k = 20 and T = 0.07 are usual in this field (papers/README.md 4: sl-vs-ssl-cl, unic). Of equal votes the lower class wins.
     ``gallery_labels`` (N,) are in 0 ... num_classes-1. The result is where ``gallery`` is.
 
     Raises:

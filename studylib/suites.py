@@ -31,7 +31,7 @@ def missing(names: list[str]) -> dict[str, str]:
     return found
 
 
-# Sets for which t-ReX takes SGD on normalised features: CoG levels and iNaturalist (papers.md 3.3); ours are like them.
+# Sets for which t-ReX takes SGD on normalised features: CoG levels and iNaturalist (papers/README.md 3.3); ours are like them.
 LARGE = ("imagenet", "cog_", "inat", "tiny_cog")
 
 

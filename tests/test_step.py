@@ -111,7 +111,7 @@ def test_a_step_that_asks_the_host_is_told(monkeypatch, asks, error):
 
 
 def test_the_average_of_trex_moves_before_the_weights():
-    """As in the official code (papers.md 3.1): towards the weights that the loss has seen, and its keys enter the memory."""
+    """As in the official code (papers/README.md 3.1): towards the weights that the loss has seen; its keys enter the memory."""
     step = step_of(settings("trex", **{"ema.momentum": 0.75}))
     step.rate.fill_(0.1)
     step(inputs(step, 0), STEADY)

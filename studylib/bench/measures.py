@@ -17,7 +17,7 @@ from studylib.evaluation.measure import all_measures
 
 IMAGES, DIMENSIONS, CLASSES, MODES = 50_000, 512, 100, 4
 MAPPED_IMAGES, MAPPED_DIMENSIONS, MAPPED_CLASSES = 128_000, 2048, 1000
-IMAGENET = 1_281_167  # training images of ImageNet-1K (papers.md 3.3)
+IMAGENET = 1_281_167  # training images of ImageNet-1K (papers/README.md 3.3)
 
 
 def measures_seconds() -> dict[str, Any]:

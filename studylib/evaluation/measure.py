@@ -11,7 +11,7 @@ from studylib.data import ImageSet
 from studylib.evaluation.features import Features
 from studylib.measures.modes import LARGEST
 
-# The papers leave open whether distances are squared and features normalised (papers.md 2.3): all are computed.
+# The papers leave open whether distances are squared and features normalised (papers/README.md 2.3): all are computed.
 VARIANTS = {
     "squared": {"squared": True, "normalise": False},
     "squared, l2-normalised": {"squared": True, "normalise": True},

@@ -45,7 +45,7 @@ def discriminative_ratio(
         φ = D_inter / D_intra
         D_inter = 1 / (C (C-1)) Σ_j Σ_{k≠j} |μ_j - μ_k|²,   D_intra = 1/C Σ_j 1/|S_j| Σ_{i∈S_j} |f_i - μ_j|²
 
-    Source: the name is SL-MLP's; the formula is a recollection (papers.md 2.3). Whether distances are squared
+    Source: the name is SL-MLP's; the formula is a recollection (papers/README.md 2.3). Whether distances are squared
     (``squared``) and features l2-normalised first (``normalise``) is unknown: `studylib.evaluation.measure` sweeps both.
 
     Raises:

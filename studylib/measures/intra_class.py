@@ -21,7 +21,7 @@ def intra_class_distance(features: Rows, labels: Tensor) -> float:
     All pairs are computed, in float64, a block at a time; the result is good to 1e-8 of the spread of a class, and exactly 0
     where its images are equal. A class of one image has no pair and is left out; nan if no class remains. D is in [0, 2].
 
-    Source: a recollection of t-ReX (papers.md 3.5), l2-normalised and not squared; that i = j does not count is ours.
+    Source: a recollection of t-ReX (papers/README.md 3.5), l2-normalised and not squared; that i = j does not count is ours.
 
     Raises:
         InputError: a class without an image, nan, or features that do not match the labels.
@@ -66,7 +66,7 @@ def class_separation(features: Rows, labels: Tensor) -> ClassSeparation:
     itself. A feature of zeros has cosine 0 to all.
 
     Source: Kornblith et al., "Why do better loss functions lead to less transferable features?", Eq. 11 (arXiv
-    2010.16402; papers.md 4): R² is sourced; the pairs as n_k² and the mean over classes are recollections.
+    2010.16402; papers/README.md 4): R² is sourced; the pairs as n_k² and the mean over classes are recollections.
 
     Raises:
         InputError: a class without an image, nan, or features and labels that do not match.

@@ -18,7 +18,7 @@ def mixtureness(pre_centres: Tensor, eval_centres: Tensor, *, k: int = NEIGHBOUR
     the mean, slightly below the formula's share); of equally near centres those of the pre-training set, then those of
     lower class number, come first.
 
-    Source: a recollection of SL-MLP (papers.md 2.3), where k is unknown: `studylib.evaluation.measure` sweeps it.
+    Source: a recollection of SL-MLP (papers/README.md 2.3), where k is unknown: `studylib.evaluation.measure` sweeps it.
 
     Raises:
         InputError: k is not in 1 ... P + E - 1, or the centres do not match.

@@ -46,7 +46,8 @@ def find_modes(features: Rows, labels: Tensor, hidden: Tensor, *, clusters: str 
             ``silhouette`` (of equal ones the smallest), but 1 if that is below 0. A silhouette cannot tell that there is one
             cluster: even a single Gaussian has positive ones.
 
-    Source: ours, for LOOK's Figure 1, where classes show several modes (papers.md 1.3); scikit-learn clusters and scores.
+    Source: ours, for LOOK's Figure 1, where classes show several modes (papers/README.md 1.3); scikit-learn clusters and
+    scores.
 
     Raises:
         InputError: hidden labels of another length, a class without an image, nan, or features that do not match.

@@ -18,7 +18,7 @@ def neural_collapse(features: Rows, labels: Tensor) -> float:
     largest count as 0, as in the usual pinv. inf if all class means are one point, nan if moreover nothing varies inside the
     classes.
 
-    Source: Papyan et al. 2020, from memory (papers.md 4).
+    Source: Papyan et al. 2020, from memory (papers/README.md 4).
 
     Raises:
         InputError: fewer than two classes, a class without an image, nan, or features and labels that do not match.

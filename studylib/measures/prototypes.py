@@ -18,7 +18,7 @@ def prototypes(features: Rows, labels: Tensor, num_classes: int, *, normalise: b
     A sum points where the mean does, so this serves both. A class without an entry is a row of zeros, as in t-ReX.
     ``normalise``: l2-normalise each entry first; t-ReX does not.
 
-    Source: t-ReX's memory (its Eq. 2; papers.md 3.1).
+    Source: t-ReX's memory (its Eq. 2; papers/README.md 3.1).
 
     Raises:
         InputError: a label out of range, nan, or features and labels that do not match.
@@ -53,7 +53,8 @@ def prototype_similarity(prototypes: Tensor, weights: Tensor) -> PrototypeSimila
 
     Rows of zeros (classes absent from a bank) have no direction: the pairs with them are left out.
 
-    Source: t-ReX compares learned weights with prototypes over training (papers.md 3.5, the name only); the formula is ours.
+    Source: t-ReX compares learned weights with prototypes over training (papers/README.md 3.5, the name only); the formula is
+    ours.
 
     Raises:
         InputError: the two differ in shape, are not (C, d), or hold nan.

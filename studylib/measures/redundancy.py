@@ -13,7 +13,8 @@ def redundancy(features: Rows | Moments) -> float:
     A dimension that is the same for every image has no correlation; it is left out, and d counts the others, so that
     dying dimensions do not look like less redundancy. nan if none remains.
 
-    Source: a recollection of SL-MLP, diagonal included (papers.md 2.3). ``features`` may be their `Moments`, to share a pass.
+    Source: a recollection of SL-MLP, diagonal included (papers/README.md 2.3). ``features`` may be their `Moments`, to share a
+    pass.
 
     Raises:
         InputError: features are not (N, d) with N of two or more, or hold nan.

@@ -10,7 +10,8 @@ def sparsity(features: Rows) -> float:
 
         S = 1/N Σ_i 1/d #{a : |f_ia| ≤ t},   t = `THRESHOLD`
 
-    Source: a recollection of t-ReX (papers.md 3.5); threshold and normalisation are unknown, features are taken as they are.
+    Source: a recollection of t-ReX (papers/README.md 3.5); threshold and normalisation are unknown, features are taken as they
+    are.
 
     Raises:
         InputError: nan, or features that are not (N, d).

@@ -18,7 +18,7 @@ def singular_values(features: Rows | Moments, *, centre: bool = False) -> Tensor
     Args:
         centre: subtract the mean.
 
-    Source: t-ReX shows a normalised spectrum (papers.md 3.5); by what, and whether centred, is unknown.
+    Source: t-ReX shows a normalised spectrum (papers/README.md 3.5); by what, and whether centred, is unknown.
 
     Raises:
         InputError: nan, or features that are not (N, d).
@@ -41,7 +41,7 @@ def coding_length(features: Rows | Moments) -> float:
 
         R = 1/2 log det(I + d / (N ε²) XᵀX),   ε = `EPSILON`
 
-    Source: the rate of Yu et al. 2020 as t-ReX uses it, on l2-normalised features (a recollection, papers.md 3.5); ε and
+    Source: the rate of Yu et al. 2020 as t-ReX uses it, on l2-normalised features (a recollection, papers/README.md 3.5); ε and
     whether the total of all images is meant are unknown. ``features`` may be their `Moments`, l2-normalised.
 
     Raises:

@@ -2,7 +2,7 @@
 
     f = encoder(x),  g = projector(f)  (SL: g = f),  logits = W_c g + b_c,  loss = CE(softmax(logits), y)
 
-Source: arXiv 2112.00496, papers.md 2.1. No l2-normalisation and no temperature. At transfer the projector and the
+Source: arXiv 2112.00496, papers/README.md 2.1. No l2-normalisation and no temperature. At transfer the projector and the
 classifier are dropped. Several crops of an image (ours, to separate multi-crop from the rest of t-ReX) are all classified.
 """
 

@@ -4,7 +4,7 @@
     L = -(1/A) Σ_i log [ Σ_{j in N_k(i), y_j = y_i} exp(s_ij/τ) / Σ_{j in N_k(i)} exp(s_ij/τ) ]
 
 z: unit-norm projections of all views, with gradient; v: unit-norm projections by the moving average, kept in a bank.
-Source: the idea (weighted kNN, leave-one-out) arXiv 2110.06014; the form and every value are ours (papers.md 1.2). With
+Source: the idea (weighted kNN, leave-one-out) arXiv 2110.06014; the form and every value are ours (papers/README.md 1.2). With
 k = the bank's length it is soft-neighbour NCA (SNCA, microsoft/snca.pytorch).
 """
 

@@ -96,7 +96,7 @@ def project(network: nn.Module, views: Sequence[Tensor]) -> Tensor:
 def encode(encoder: Callable[[Tensor], Tensor], views: Sequence[Tensor]) -> Tensor:
     """Features (M B, d) of M views, in their order; ``encoder`` runs once for each resolution.
 
-    Batch norm therefore sees the crops of one resolution together, and those of another apart (t-ReX, papers.md 3.1).
+    Batch norm therefore sees the crops of one resolution together, and those of another apart (t-ReX, papers/README.md 3.1).
     """
     features: list[Tensor | None] = [None] * len(views)
     for side in dict.fromkeys(view.shape[-1] for view in views):

@@ -4,10 +4,10 @@
 
 ``trex_plain`` (paper's Eq. 1): w_c = W_c / |W_c|, learned. ``trex`` and ``trex_star`` (Eq. 2, OCM): w_c = u_c / |u_c| with
 u_c = Σ of the bank's keys of class c, without gradient; the keys are the *un-normalised* outputs of the moving average on
-the global crop. A class that is absent from the bank has w_c = 0 and logit 0. Source: arXiv 2206.15369, papers.md 3.1.
+the global crop. A class that is absent from the bank has w_c = 0 and logit 0. Source: arXiv 2206.15369, papers/README.md 3.1.
 
-Order, that of the official code (papers.md 3.1): loss with the bank as it is, the average follows, its keys enter the bank,
-optimiser's step.
+Order, that of the official code (papers/README.md 3.1): loss with the bank as it is, the average follows, its keys enter the
+bank, optimiser's step.
 """
 
 import torch

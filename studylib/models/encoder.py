@@ -23,7 +23,7 @@ BLOCKS = {
 class Encoder(nn.Module):
     """f: images (B, 3, H, W) -> features (B, d), globally average pooled.
 
-    Stage 1 is the stem, stages 2 to 5 are the residual stages, as in SL-MLP's stage-wise figure (papers.md 2.4).
+    Stage 1 is the stem, stages 2 to 5 are the residual stages, as in SL-MLP's stage-wise figure (papers/README.md 2.4).
     """
 
     def __init__(self, settings: config.Encoder):

@@ -1,7 +1,7 @@
 """The expendable MLP between encoder and loss.
 
-SL-MLP: g = W2 ReLU(BN(W1 f + b1)) + b2 (papers.md 2.1, structure from a third-party re-implementation; the paper's
-widths are unknown and swept here). t-ReX: l2-normalised input, L x [Linear, BN, GELU], Linear without bias (papers.md
+SL-MLP: g = W2 ReLU(BN(W1 f + b1)) + b2 (papers/README.md 2.1, structure from a third-party re-implementation; the paper's
+widths are unknown and swept here). t-ReX: l2-normalised input, L x [Linear, BN, GELU], Linear without bias (papers/README.md
 3.1). Both are settings of one module, and so is every ablation of its parts.
 """
 

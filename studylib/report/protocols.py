@@ -38,7 +38,7 @@ def carried_out(frame: pd.DataFrame) -> list[str]:
 def trex_score(frame: pd.DataFrame) -> pd.DataFrame:
     """``frame`` and, as measure ``trex_top1``, each set's accuracy by t-ReX's protocol for it, for large or for small sets.
 
-    Their mean log-odds over all sets is t-ReX's transfer score (papers.md 3.3).
+    Their mean log-odds over all sets is t-ReX's transfer score (papers/README.md 3.3).
     """
     own = statistics.select(frame, measure=["trex_small8_top1", "trex_large_top1"])
     return pd.concat([frame, own.assign(measure="trex_top1")], ignore_index=True)

@@ -11,15 +11,15 @@ from studylib.transfer.accuracy import mean_per_class, top1
 from studylib.transfer.inputs import check_sets
 from studylib.transfer.sgd import MOMENTUM, Heads, train_heads
 
-HELD_OUT = 0.3  # share of the training images that settings are chosen on (papers.md 2.6)
+HELD_OUT = 0.3  # share of the training images that settings are chosen on (papers/README.md 2.6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Broad12:
     """BatchNorm1d(affine=False) + Linear on frozen features, chosen from a grid on held-out training images.
 
-    All values are those of the benchmark that SL-MLP uses (transfer_broad, code:scripts/run_linear_bn.sh; papers.md 2.6),
-    but for the seed.
+    All values are those of the benchmark that SL-MLP uses (transfer_broad, code:scripts/run_linear_bn.sh; papers/README.md
+    2.6), but for the seed.
     """
 
     learning_rates: tuple[float, ...] = (0.01, 0.001)

@@ -185,7 +185,7 @@ def descend(
 ) -> bool:
     """Train ``network`` by SGD on ``loss(inputs, rows)`` over ``values`` (N, ...); False once that is not finite.
 
-    The rate falls to a tenth at half and at three quarters of the epochs (papers.md 2.6), rounded down; an epoch's last
+    The rate falls to a tenth at half and at three quarters of the epochs (papers/README.md 2.6), rounded down; an epoch's last
     batch is left out if it is not full, and a set of fewer than a batch is one batch. uint8 images are cropped and flipped
     by ``crop``; features are taken as they are. Order and crops are drawn as in `studylib.training.loop`.
     """

@@ -1,6 +1,6 @@
 """Transfer to detection: a Faster R-CNN with a feature pyramid on the pre-trained encoder, all of it fine-tuned (claim S3).
 
-SL-MLP's own protocol is Mask R-CNN R50-FPN in Detectron2 on COCO with an unknown schedule (papers.md 2.6). This is its
+SL-MLP's own protocol is Mask R-CNN R50-FPN in Detectron2 on COCO with an unknown schedule (papers/README.md 2.6). This is its
 detector without masks, by torchvision, so that the embedded scenes (`studylib.data.scenes`) and COCO are seen by the same code.
 """
 

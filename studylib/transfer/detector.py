@@ -1,6 +1,7 @@
 """The detector: Faster R-CNN with a feature pyramid on the residual stages of an encoder, by torchvision.
 
-SL-MLP's own is Mask R-CNN R50-FPN in Detectron2 on COCO, its schedule unknown (papers.md 2.6); this is that without masks.
+SL-MLP's own is Mask R-CNN R50-FPN in Detectron2 on COCO, its schedule unknown (papers/README.md 2.6); this is that without
+masks.
 """
 
 from dataclasses import dataclass

@@ -18,7 +18,7 @@ TOGETHER = 50  # ours: episodes solved at a time, 60 MB of queries for 2048 dime
 class Episodes:
     """Logistic regression on l2-normalised features of a few images of a few classes, many times over.
 
-    All values are those of the 12-domain benchmark (transfer_broad, code:configs.py, system/utils_finetune.py; papers.md
+    All values are those of the 12-domain benchmark (transfer_broad, code:configs.py, system/utils_finetune.py; papers/README.md
     2.6), but for the seed.
     """
 

@@ -3,7 +3,7 @@
     L = (1/B) Σ_i CE(W BN(f(x_i)) + b, y_i)
 
 f, BN's scale and shift, W and b are all trained. Source: Islam et al., transfer_broad, code:scripts/run_transfer_bn.sh
-(papers.md 2.6).
+(papers/README.md 2.6).
 """
 
 import copy
@@ -30,7 +30,7 @@ from studylib.transfer.sgd import MOMENTUM
 class FineTune(descent.Settings):
     """BatchNorm1d(affine=True) + Linear on an encoder that is trained along, chosen from a grid on held-out training images.
 
-    All values are the 12-domain benchmark's (papers.md 2.6), but for the crops and the seed.
+    All values are the 12-domain benchmark's (papers/README.md 2.6), but for the crops and the seed.
     """
 
     name: ClassVar[str] = "fine_tune"

@@ -4,7 +4,8 @@
 
 z: unit-norm embedding of training image i, with gradient; v_j: that of image j when it was last in a batch; N_k(i): the k
 largest s_ij over j ≠ i. Test images are classified by the weighted vote of their k nearest training images: there is no
-classifier. Source: that such fine-tuning exists, arXiv 2110.06014; its form and every value are ours (papers.md 1.1, 1.2).
+classifier. Source: that such fine-tuning exists, arXiv 2110.06014; its form and every value are ours (papers/README.md 1.1,
+1.2).
 """
 
 import copy

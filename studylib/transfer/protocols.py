@@ -17,7 +17,7 @@ NORMALISE = {"none": "as they are", "l2": "l2-normalised"}
 
 @dataclass(frozen=True, kw_only=True)
 class Knn:
-    """Weighted kNN by cosine similarity; k and T as usual in this field (papers.md 4: sl-vs-ssl-cl, unic)."""
+    """Weighted kNN by cosine similarity; k and T as usual in this field (papers/README.md 4: sl-vs-ssl-cl, unic)."""
 
     k: int = 20
     temperature: float = 0.07
@@ -35,7 +35,7 @@ class Knn:
 class KnnGrid:
     """Weighted kNN by cosine similarity, k and T chosen on held-out training images.
 
-    The k are those of sl-vs-ssl-cl (papers.md 2.8), which UNIC's range lies within; the T around its 0.07 are ours.
+    The k are those of sl-vs-ssl-cl (papers/README.md 2.8), which UNIC's range lies within; the T around its 0.07 are ours.
     """
 
     k: tuple[int, ...] = (5, 10, 20, 50, 100, 200)

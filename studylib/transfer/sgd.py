@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-MOMENTUM = 0.9  # of SGD in t-ReX's and transfer_broad's protocols (papers.md 2.6, 3.3)
+MOMENTUM = 0.9  # of SGD in t-ReX's and transfer_broad's protocols (papers/README.md 2.6, 3.3)
 BN_MOMENTUM, BN_EPS = 0.1, 1e-5  # of BatchNorm, PyTorch's
 
 

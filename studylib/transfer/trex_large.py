@@ -22,7 +22,7 @@ RANGES = {"learning_rate": (1e-1, 1e2), "weight_decay": (1e-12, 1e-4)}
 class TrexLarge:
     """A linear layer trained by SGD; learning rate and weight decay chosen by TPE on held-out training images.
 
-    All values are t-ReX's (code:transfer/classifier_training.py, logreg_trainer.py; papers.md 3.3), but for the seed.
+    All values are t-ReX's (code:transfer/classifier_training.py, logreg_trainer.py; papers/README.md 3.3), but for the seed.
     """
 
     epochs: int = 100
@@ -36,7 +36,7 @@ class TrexLarge:
             require(f"trex_large.{field}", getattr(self, field), getattr(self, field) >= 1, "must be at least 1")
 
     def schedule(self) -> list[float]:
-        """Factor of the learning rate in each epoch: a cosine, one epoch late as in t-ReX's code (papers.md 3.7, item 8)."""
+        """Factor of the learning rate by epoch: a cosine, one epoch late as in t-ReX's code (papers/README.md 3.7, item 8)."""
         return [(1 + math.cos(math.pi * max(epoch - 1, 0) / self.epochs)) / 2 for epoch in range(self.epochs)]
 
     def describe(self) -> str:

@@ -18,7 +18,7 @@ from studylib.transfer.protocols import HELD_OUT
 class TrexSmall8:
     """scikit-learn's L-BFGS logistic regression on features as they are; C chosen by TPE on held-out training images.
 
-    All values are t-ReX's (code:transfer/classifier_training.py, logreg_trainer.py; papers.md 3.3), but for the seed.
+    All values are t-ReX's (code:transfer/classifier_training.py, logreg_trainer.py; papers/README.md 3.3), but for the seed.
     """
 
     C_low: float = 1e-5
