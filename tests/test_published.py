@@ -7,7 +7,7 @@ import shutil
 
 import pytest
 
-from studylib import cli, cost, files, grids, paths, pool, report, study
+from studylib import cli, cost, files, grids, paths, pool, report, study, train_only
 from studylib.config import resolve
 from studylib.errors import InputError
 from studylib.evaluation import evaluate, measure, pretraining, probe, published
@@ -120,6 +120,15 @@ def test_cost_plan_and_claims_count_published_runs(here, monkeypatch):
     monkeypatch.setitem(grids.GRIDS, "comparison", lambda scale, seeds, overrides: jobs[:1])
     plan = cost.plan(grids.planned("smoke", ["comparison"]))
     assert plan[["state", "images", "minutes"]].values.tolist() == [["published", 0, 0.0]]
+
+
+def test_a_published_run_is_not_trained(here, monkeypatch, capsys):
+    jobs = jobs_of("sl")
+    publish(*jobs)
+    go_elsewhere(here, monkeypatch)
+    monkeypatch.setattr(pool, "start", None)
+    assert train_only.train(jobs)
+    assert capsys.readouterr().out == "all 0 runs are trained\n"
 
 
 @pytest.mark.parametrize("value", [1 / 3, 5e-324, 0.1 + 0.2, 1e22, -0.0, math.nan, math.inf, 12])
