@@ -390,7 +390,7 @@ def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | N
 
 def look_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `fine_tuning`, only LOOK's way and its rival: claim L5."""
-    sets, jobs = scale(scale_name)["fine_tune"], []
+    sets, jobs = scale(scale_name).fine_tune, []
     for job in fine_tuning(scale_name, seeds, overrides):
         kept = (replace(one, protocols=RIVALS) for one in job.evaluations if one.dataset in sets)
         jobs.append(replace(job, evaluations=tuple(kept)))
