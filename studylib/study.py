@@ -69,7 +69,7 @@ def table(jobs: Iterable[Job]) -> Any:
     """Rows of what is there, of a run without a folder those that are published; jobs without results have none."""
     import pandas
 
-    rows = []
+    rows, read_of = [], set()
     for job in jobs:
         run = Run(job.config)
         base = {
@@ -84,8 +84,10 @@ def table(jobs: Iterable[Job]) -> Any:
             present = [file for evaluation in job.evaluations for file in cached(run, evaluation) if file.exists()]
             results = [row for file in present for row in json.loads(file.read_text())] + pretraining.rows(run)
         elif results := job.published or []:
-            published.announce(job.scale)
+            read_of.add(job.scale)
         rows += [base | row for row in results]
+    for scale in sorted(read_of):
+        published.announce(scale)
     return pandas.DataFrame(rows, columns=COLUMNS)
 
 

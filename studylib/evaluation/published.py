@@ -143,7 +143,9 @@ def digest(scale: str) -> str:
 
 def without_folder(scale: str) -> list[list[Row]]:
     """The published parts of runs without a folder here."""
-    return [part for key, part in read(paths.published_results(scale)).items() if not (paths.runs() / key[0]).exists()]
+    known = read(paths.published_results(scale))
+    away = {run for run in {key[0] for key in known} if not (paths.runs() / run).exists()}
+    return [part for key, part in known.items() if key[0] in away]
 
 
 def announce(scale: str) -> None:

@@ -68,12 +68,15 @@ def evaluate_sets(
 
 
 def accuracy_rows(results: Sequence[SetResult], *, mean: bool) -> list[dict[str, Any]]:
-    """A row of accuracies in % for each data set and, with ``mean``, their mean log-odds over all."""
+    """A row of accuracies in % for each data set and, with ``mean``, their mean log-odds, each over the sets that have it."""
     rows = [
         {"data set": result.dataset} | {name: f"{value:.1f}" for name, value in result.accuracies.items()} for result in results
     ]
     if mean:
-        values = {name: [result.accuracies[name] for result in results] for name in results[0].accuracies}
+        values: dict[str, list[float]] = {}
+        for result in results:
+            for name, value in result.accuracies.items():
+                values.setdefault(name, []).append(value)
         means = {name: f"{sum(map(log_odds, column)) / len(column):.3f}" for name, column in values.items()}
         rows.append({"data set": "mean log-odds"} | means)
     return rows

@@ -15,9 +15,6 @@ KINDS += ["ε = 0.5, l2-normalised, per image", "share of |x| below 1e-5"]
 KINDS += ["to the pre-training set", "to the pre-training set, RBF of the median distance"]
 """Protocols: one of each measure; the suite has more"""
 
-PAPERS = ("sl", "sl_mlp", "look", "trex", "trex_star")
-"""The papers' own methods, whose features are measured along training"""
-
 
 def held_out(frame: pd.DataFrame) -> pd.DataFrame:
     """The rows of held-out images, each once, though two grids may ask for it; modes inside classes have a shorter protocol."""
