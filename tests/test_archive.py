@@ -325,7 +325,7 @@ def test_a_flipped_byte_is_refused(node, at, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "linear",
+    "path",
     ["../evil/config.json", "/evil/config.json", "../config.json", "a/../../DONE", "{run}/evil.py", "{run}/results/x.json"],
 )
 def test_a_path_outside_of_the_files_of_a_run_is_refused(node, at, tmp_path, path):

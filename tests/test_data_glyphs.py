@@ -71,6 +71,18 @@ def test_latin_holds_every_case_and_face_equally_often(shared):
     assert torch.equal(case == -1, is_digit)
 
 
+@pytest.mark.parametrize(("labels", "size"), [("group", 6), ("triple", 3)])
+def test_classes_of_several_characters_hide_which_it_is(labels, size):
+    grouped = data.load(f"glyphs@{labels}")
+    assert grouped.num_classes == 36 // size and set(grouped.hidden) >= {"class", "case", "face"}
+    letters, names = grouped.hidden["class"]
+    pairs = {(label, letter) for label, letter in zip(grouped.labels.tolist(), letters.tolist(), strict=True)}
+    assert len(pairs) == 36  # each character is in one class alone
+    assert all(names[letter] in grouped.classes[label] for label, letter in pairs)
+    assert {len(name) for name in grouped.classes} == {size}
+    assert torch.equal(grouped.images, data.load("glyphs").images)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_hidden_labels_are_those_of_the_drawn_characters(monkeypatch, name):
     drawn = []

@@ -221,7 +221,7 @@ def test_a_missing_set_says_where_it_was_searched(folder):
 
 
 def test_a_part_of_a_packed_set(folder):
-    names = [*data.splits.parts()["tiny_cog"]["level1"], *data.splits.parts()["tiny_cog"]["level2"]]
+    names = [*data.splits.parts()["tiny_cog"]["level1"].classes, *data.splits.parts()["tiny_cog"]["level2"].classes]
     images = arrays()["images"][numpy.arange(32 * 4) % 15]
     labels, split = numpy.arange(32 * 4) % 32, (numpy.arange(32 * 4) >= 64).astype(int)
     pack(folder, "tiny_cog", {"classes": names}, images=images, labels=labels, split=split)
@@ -281,7 +281,7 @@ def test_fetch_packs_once_and_load_finds_it(monkeypatch):
 
 
 def test_fetched_cifar100_has_its_coarse_classes_and_parts(monkeypatch):
-    names = sorted({name for part in ("natural", "artefact") for name in data.splits.parts()["cifar100"][part]})
+    names = sorted({name for part in ("natural", "artefact") for name in data.splits.parts()["cifar100"][part].classes})
     rows = [(picture(32, 32, seed), seed % 100) for seed in range(400)]
     monkeypatch.setattr(torchvision.datasets, "CIFAR100", fake(rows, names))
     data.fetch("cifar100")

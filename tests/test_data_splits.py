@@ -1,9 +1,11 @@
 """Stratified splits against a slow count, parts of classes, and the operations of an image set."""
 
 import dataclasses
+from importlib import resources
 
 import pytest
 import torch
+import yaml
 
 from studylib.data import ImageSet, splits
 from studylib.data.splits import stratified_split
@@ -50,16 +52,24 @@ def test_nothing_to_hold_out_is_refused(labels):
 
 
 def test_parts_are_those_of_the_study():
-    cifar, tiny = splits.parts()["cifar100"], splits.parts()["tiny_cog"]
-    assert [len(cifar[part]) for part in ("natural", "artefact", "seen")] == [70, 30, 48]
+    cifar, tiny = ({name: part.classes for name, part in splits.parts()[of].items()} for of in ("cifar100", "tiny_cog"))
+    assert [len(cifar[part]) for part in ("natural", "artefact", "seen", "coarse8", "fine60")] == [70, 30, 48, 40, 60]
     assert all(len(cifar[f"level{level}"]) == 13 for level in range(1, 5))
     assert all(len(tiny[f"level{level}"]) == 16 for level in range(1, 6))
-    assert len({*cifar["natural"], *cifar["artefact"]}) == 100
+    assert len({*cifar["natural"], *cifar["artefact"]}) == len({*cifar["coarse8"], *cifar["fine60"]}) == 100
     graded = ("seen", "level1", "level2", "level3", "level4")
     assert {name for part in graded for name in cifar[part]} == {*cifar["natural"], *cifar["artefact"]}
     assert len({name for part in tiny.values() for name in part}) == 80
     for parts in splits.parts().values():
-        assert all(len(set(part)) == len(part) for part in parts.values())
+        assert all(len(set(part.classes)) == len(part.classes) for part in parts.values())
+    assert [part.images for part in splits.parts()["cifar100"].values()].count(None) == 8
+
+
+def test_the_coarse_classes_of_a_part_are_whole():
+    coarse = yaml.safe_load((resources.files("studylib") / "data" / "coarse.yaml").read_text())["cifar100"]
+    part = set(splits.parts()["cifar100"]["coarse8"].classes)
+    assert [len(part & set(fine)) for fine in coarse.values()].count(5) == 8
+    assert [len(part & set(fine)) for fine in coarse.values()].count(0) == 12
 
 
 @pytest.fixture
@@ -68,6 +78,19 @@ def images() -> ImageSet:
     labels, split = torch.tensor([0, 1, 2, 0, 1, 2, 2, 0]), torch.tensor([0, 0, 0, 0, 0, 0, 1, 1])
     hidden = {"kind": (torch.tensor([-1, 3, 1, 1, 3, -1, 1, 3]), ("p", "q", "r", "s")), "none": (torch.full((8,), -1), ())}
     return ImageSet("x", pixels, labels, ("a", "b", "c"), split, hidden)
+
+
+def test_fewer_training_images_are_the_first_of_a_fixed_order():
+    labels = torch.tensor([0] * 5 + [1] * 3 + [0, 0, 2])
+    split = torch.tensor([0] * 8 + [0, 1, 1])
+    images = ImageSet("x", torch.zeros(11, 3, 2, 2, dtype=torch.uint8), labels, ("a", "b", "c"), split)
+    rows = [splits.first(labels, count) for count in (1, 2, 9)]
+    assert [torch.bincount(labels[chosen]).tolist() for chosen in rows] == [[1, 1, 1], [2, 2, 1], [7, 3, 1]]
+    assert set(rows[0].tolist()) < set(rows[1].tolist()) < set(rows[2].tolist()) == set(range(11))
+    few = images.fewer(2)
+    assert torch.bincount(few.train.labels).tolist() == [2, 2] and few.test.labels.tolist() == [0, 2]
+    assert images.fewer(None) is images
+    assert torch.equal(images.fewer(9).labels, images.labels)
 
 
 def test_parts_of_an_image_set(images):

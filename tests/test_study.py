@@ -315,9 +315,10 @@ def test_sigterm_stops_the_workers_and_leaves_with_75(runs):
 @pytest.mark.parametrize("name", ["smoke", "quick", "small_cpu", "small"])
 def test_grids_pair_methods_over_seeds_and_share_runs(name):
     content = scale(name)
-    first, whole, parts = grids.quickstart(name), grids.comparison(name), grids.components(name, 1)
+    first, whole, parts = grids.quickstart(name, 3), grids.comparison(name, 3), grids.components(name, 1)
     assert [job.config for job in first] == [job.config for job in whole]
-    assert len(first) == 2 * content.seeds["comparison"]
+    assert len(first) == 2 * 3
+    assert len(grids.quickstart(name)) == 2 * content.seeds.get("comparison", 0)
     for job_ in whole:
         final = [e for e in job_.evaluations if e.epoch is None]
         kinds = [(e.dataset, kind) for e in final for kind in ("measures", "protocols") if getattr(e, kind) not in ("none", ())]

@@ -66,7 +66,8 @@ def _load(spec: str, _stamps: tuple[tuple[int, int], ...]) -> ImageSet:
     if part:
         known = splits.parts().get(name)
         require("data", spec, known, f"{name} has no parts; write {name}")
-        images = images.only(known[choose(f"part of {name}", part, known)], f"{name}/{part}")
+        chosen = known[choose(f"part of {name}", part, known)]
+        images = images.only(chosen.classes, f"{name}/{part}").fewer(chosen.images)
     if labels:
         images = images.relabelled(labels, spec)
     return images.checked()

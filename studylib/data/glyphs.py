@@ -1,7 +1,8 @@
 """Embedded image sets: characters rendered from the typefaces inside Matplotlib, and scikit-learn's handwritten digits.
 
 A class of ``glyphs`` is a letter and holds its lower and upper case in sixteen faces, so that whether an encoder keeps
-differences inside a class is a transfer task (``glyphs/letters@case``, ``glyphs@face``) and not a matter of looking.
+differences inside a class is a transfer task (``glyphs/letters@case``, ``glyphs@face``) and not a matter of looking. Classes
+of several characters (``glyphs@group``, ``glyphs@triple``) hide more: which character it is.
 Some characters look alike in some faces (l and I, o and 0, Latin and Cyrillic or Greek capitals): no classifier gets them all.
 """
 
@@ -43,6 +44,8 @@ ALPHABETS = {
 }
 IMAGES = {"glyphs": (256, 64)}  # training and test images of a class: 8 and 2 of each case and face
 IMAGES_TRANSFER = (48, 24)
+GROUPS = {"group": 6, "triple": 3}
+"""other labels of ``glyphs``, and how many of the 36 characters each of their values stands for"""
 LEAST_CONTRAST = 0.35  # ours: difference of luma between ink and paper, of 1
 
 
@@ -64,6 +67,8 @@ def render(name: str) -> ImageSet:
         for labels, names in (("case", CASES), ("face", FACES))
         if labels in found and (found[labels] >= 0).any()
     }
+    if name == "glyphs":
+        hidden |= {labels: grouped(found["labels"], size) for labels, size in GROUPS.items()}
     return ImageSet(name, found["images"], found["labels"], tuple(classes), found["split"], hidden, flip=False)
 
 
@@ -78,7 +83,19 @@ def size_of(name: str) -> tuple[int, int, int]:
 
 def labels_of(name: str) -> tuple[str, ...]:
     """Names of the hidden labels of an embedded set."""
-    return {"digits": (), "glyphs_georgian": ("face",)}.get(name, ("case", "face"))
+    own = {"digits": (), "glyphs_georgian": ("face",), "glyphs": ("case", "face", *GROUPS)}
+    return own.get(name, ("case", "face"))
+
+
+def grouped(labels: Tensor, size: int) -> tuple[Tensor, tuple[str, ...]]:
+    """Labels that hide ``labels``: ``size`` characters each, drawn once and for all, and their names, such as ``2fkwy7``.
+
+    A network that learns them alone may keep or give up the differences between the characters of a group.
+    """
+    drawn = numpy.random.default_rng(size).permutation(len(LATIN)).reshape(-1, size)
+    number = torch.empty(len(LATIN), dtype=torch.long)
+    number[torch.from_numpy(drawn)] = torch.arange(len(drawn))[:, None]
+    return number[labels], tuple("".join(LATIN[letter] for letter in sorted(row)) for row in drawn)
 
 
 def characters(name: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from studylib.data.cache import checksum
+from studylib.data.splits import first
 from studylib.errors import InputError, choose, require
 
 
@@ -66,6 +67,13 @@ class ImageSet:
         new = number[self.labels]
         chosen = dataclasses.replace(self, name=name, labels=new, classes=tuple(classes))
         return chosen.select((new >= 0).nonzero()[:, 0])
+
+    def fewer(self, images: int | None) -> "ImageSet":
+        """``images`` training images of each class, the first of a seeded order, and all test images; None for all."""
+        if images is None:
+            return self
+        train, test = (self.split == 0).nonzero()[:, 0], (self.split == 1).nonzero()[:, 0]
+        return self.select(torch.cat((train[first(self.labels[train], images)], test)).sort().values)
 
     def relabelled(self, labels: str, name: str) -> "ImageSet":
         """The rows that have the hidden label ``labels``, with it as their class; values that no row has are left out.

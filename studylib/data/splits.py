@@ -2,6 +2,7 @@
 
 from functools import cache
 from importlib import resources
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -10,14 +11,31 @@ from torch import Tensor
 from studylib.errors import InputError, require
 
 
+class Part(NamedTuple):
+    """Some classes of an image set."""
+
+    classes: list[str]
+    images: int | None = None
+    """training images of each class, the first of a seeded order; None for all"""
+
+
 @cache
-def parts() -> dict[str, dict[str, list[str]]]:
-    """Class names of the named parts of each image set, from ``splits.yaml``."""
+def parts() -> dict[str, dict[str, Part]]:
+    """The named parts of each image set, from ``splits.yaml``: a list of classes, or ``classes`` and ``images``."""
     text = (resources.files("studylib") / "data" / "splits.yaml").read_text()
-    return {
-        name: {part: [str(c) for c in classes] for part, classes in found.items()}
-        for name, found in yaml.safe_load(text).items()
-    }
+    return {name: {part: _part(content) for part, content in found.items()} for name, found in yaml.safe_load(text).items()}
+
+
+def _part(content: list[str] | dict[str, Any]) -> Part:
+    content = content if isinstance(content, dict) else {"classes": content}
+    return Part(**content | {"classes": [str(name) for name in content["classes"]]})
+
+
+def first(labels: Tensor, count: int) -> Tensor:
+    """Rows of ``count`` of each class, or of all where there are fewer, by an order that only the number of labels decides."""
+    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
+    chosen = [order[labels[order] == label][:count] for label in labels.unique()]
+    return torch.cat(chosen).sort().values
 
 
 def stratified_split(labels: Tensor, fraction: float, seed: int) -> tuple[Tensor, Tensor]:
