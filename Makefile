@@ -14,6 +14,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(
 help:
 	@echo "make reproduce   run every notebook at scale quick: runs/report/index.html       (ARGS='--scale small --publish')"
 	@echo "make test        check the style and run the tests                               (ARGS='tests/test_cli.py')"
+	@echo "                 FAST=1 leaves out what takes seconds"
 	@echo "make install     set up the environment only"
 	@echo "make lock        write the versions of this environment to requirements.lock"
 	@echo "make clean       remove caches and build products; runs/ and .venv stay"
@@ -35,7 +36,7 @@ reproduce: $(STAMP)
 # Two workers of one thread each: the suite is made for two cores.
 test: $(STAMP)
 	"$(RUN)" -m ruff check .
-	OMP_NUM_THREADS=1 "$(RUN)" -m pytest -n 2 $(ARGS)
+	OMP_NUM_THREADS=1 "$(RUN)" -m pytest -n 2 $(if $(FAST),-m "not slow") $(ARGS)
 
 lock: $(STAMP)
 	"$(RUN)" .ci/lock.py requirements.lock > requirements.lock.new

@@ -130,7 +130,7 @@ def architecture(file: Path, tensors: dict[str, Tensor], stem: str) -> config.En
     """The settings that describe a ResNet's state dict."""
     blocks = [len({name.split(".")[1] for name in tensors if name.startswith(f"layer{stage}.")}) for stage in range(1, 5)]
     bottleneck = "layer1.0.conv3.weight" in tensors
-    known = {(count, block.expansion == 4): arch for arch, (block, count) in BLOCKS.items()}
+    known = {(count, block == "Bottleneck"): arch for arch, (block, count) in BLOCKS.items()}
     arch = known.get((tuple(blocks), bottleneck))
     require("encoder", str(file), arch is not None, f"is a ResNet of {blocks} blocks; known are {', '.join(BLOCKS)}")
     if not stem:

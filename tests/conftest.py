@@ -18,18 +18,27 @@ os.environ.pop("STUDYLIB_DATA", None)
 os.environ["STUDYLIB_PUBLISHED"] = "off"  # no test depends on the results that the repository has
 
 
+def pytest_configure(config):
+    """What ``-m`` asks for leaves out the tests that need a browser, unless it names them."""
+    asked = config.option.markexpr
+    if "browser" not in asked:
+        config.option.markexpr = f"({asked}) and not browser" if asked else "not browser"
+
+
 @pytest.fixture(scope="session")
 def glyph_cache() -> Path:
     """A cache folder shared by all test processes of this user and version, so that glyphs are rendered once."""
     folder = Path(tempfile.gettempdir()) / f"studylib-tests-{os.getuid()}" / "cache"
-    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "data").mkdir(parents=True, exist_ok=True)
     return folder
 
 
 @pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch):
-    """No test writes into the runs of a user."""
+def own_runs(tmp_path, monkeypatch, glyph_cache):
+    """No test writes into the runs of a user; each finds the rendered glyphs."""
     monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "own-runs"))
+    (tmp_path / "own-runs" / "cache").mkdir(parents=True)
+    (tmp_path / "own-runs" / "cache" / "data").symlink_to(glyph_cache / "data")
     data.forget()
 
 

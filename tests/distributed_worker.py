@@ -1,8 +1,10 @@
-"""One of two processes of ``test_distributed``: the loss, gradients and memory of every method on half a batch.
+"""One of two processes of ``test_distributed``: the loss, gradients and memory of every method on half a batch, and runs.
 
 Usage: python distributed_worker.py FOLDER; RANK, WORLD_SIZE and a rendezvous are set as ``torchrun`` does.
 """
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +12,9 @@ import torch
 
 from studylib import distributed
 from studylib.config import resolve
+from studylib.errors import InputError
 from studylib.methods import METHODS, Batch
+from studylib.training import Run, train
 
 COUNT = 8  # images of the whole batch
 CASES = {method: (method, {}) for method in METHODS}
@@ -51,8 +55,52 @@ def steps(method: str, overrides: dict) -> dict:
     return {"losses": torch.stack(losses), "gradients": gradients, "state": model.state_dict()}
 
 
+LONG = ("trex", {"optimisation.epochs": 4, "monitor.every": 0})  # trained to the end, and begun once more
+ALONE = ("sl", {"monitor.every": 0})  # begun by one process
+
+
+def uninterrupted() -> None:
+    """Train `LONG` to the end and put its run aside, as ``runs/whole``."""
+    config = resolve("smoke", LONG[0], 0, LONG[1])
+    train(config, say=str)
+    torch.distributed.barrier()
+    if distributed.rank() == 0:
+        Run(config).folder.rename(Run(config).folder.with_name("whole"))
+    torch.distributed.barrier()
+
+
+def stopped() -> int:
+    """Exit code of `LONG` when SIGTERM comes to the second process alone, after the first epoch."""
+    method = METHODS[LONG[0]]
+    loss = method.loss
+
+    def until(self, batch):
+        if distributed.rank() == 1 and batch.progress > 0.3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return loss(self, batch)
+
+    method.loss = until
+    try:
+        train(resolve("smoke", LONG[0], 0, LONG[1]), say=str)
+    except SystemExit as left:
+        return left.code
+    return 0
+
+
+def refused() -> str:
+    """What two processes are told that go on with `ALONE`."""
+    try:
+        train(resolve("smoke", ALONE[0], 0, ALONE[1]), say=str)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.group(torch.device("cpu")):
         for name, case in CASES.items():
             torch.save(steps(*case), Path(sys.argv[1]) / f"{name}-{distributed.rank()}.pt")
+        uninterrupted()
+        said = {"stopped": stopped(), "refused": refused()}
+        torch.save(said, Path(sys.argv[1]) / f"said-{distributed.rank()}.pt")

@@ -1,5 +1,7 @@
 """Benchmarks on tiny sizes: that they run and say what they measured. No time is asserted."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -26,8 +28,17 @@ def test_benchmarks_are_named_after_what_they_are():
 
 
 @pytest.fixture
+def in_this_process(monkeypatch):
+    """What a benchmark does in a process of its own is done here: that a new process is like this one, `alone` shows below."""
+    for module in (measures, neighbours):
+        monkeypatch.setattr(module, "alone", lambda function, *arguments: function(*arguments))
+
+
+@pytest.fixture
 def tiny_loop(monkeypatch, runs):
-    """Two methods on noise, in one round; at most two processes."""
+    """Two methods on noise, in one round; at most two processes, for which threads stand."""
+    pool = ThreadPoolExecutor
+    monkeypatch.setattr(loop, "ProcessPoolExecutor", lambda count, _, start, given: pool(count, "", start, given))
     monkeypatch.setattr(loop, "ROUNDS", 1)
     monkeypatch.setattr(loop, "NOISE", {32: 300})
     monkeypatch.setattr(loop, "usable_cores", lambda: 2)
@@ -64,7 +75,7 @@ def test_benchmarks_of_a_cpu_are_refused_on_a_gpu():
         bench.run(["probe_speedup"], torch.device("cuda:0"))
 
 
-def test_neighbours(monkeypatch):
+def test_neighbours(monkeypatch, in_this_process):
     for name, value in {"QUERIES": 300, "GALLERY": 1100, "DIMENSIONS": 16, "SUBSET": 50, "ROUNDS": 1}.items():
         monkeypatch.setattr(neighbours, name, value)
     result = neighbours.knn_speedup()
@@ -99,7 +110,7 @@ def test_path_has_embedded_sets_where_there_are_no_others(monkeypatch):
     assert asked == ["glyphs_greek"]
 
 
-def test_measures(monkeypatch):
+def test_measures(monkeypatch, in_this_process):
     sizes = {"IMAGES": 230, "DIMENSIONS": 6, "CLASSES": 7, "MODES": 2}
     sizes |= {"MAPPED_IMAGES": 5000, "MAPPED_DIMENSIONS": 6, "MAPPED_CLASSES": 8}
     for name, value in sizes.items():

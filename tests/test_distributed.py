@@ -2,11 +2,9 @@
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +16,7 @@ from studylib.errors import InputError
 from studylib.training import Run, checkpoint, loop
 
 sys.path.insert(0, str(Path(__file__).parent))
-from distributed_worker import CASES, steps
+from distributed_worker import ALONE, CASES, LONG, steps
 
 
 def start(command, processes=2, **more):
@@ -48,9 +46,24 @@ def finish(processes):
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory):
+def two(tmp_path_factory, glyph_cache):
+    """What ``distributed_worker.py`` wrote in two processes, with a run among ``runs`` that one process had begun."""
     folder = tmp_path_factory.mktemp("two")
-    for code, _, errors in finish(start([str(Path(__file__).parent / "distributed_worker.py"), str(folder)])):
+    (folder / "runs").mkdir()
+    (folder / "runs" / "cache").symlink_to(glyph_cache)
+    saved = loop.save
+
+    def save_then_die(*arguments):
+        saved(*arguments)
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDYLIB_RUNS", str(folder / "runs"))
+        patch.setattr(loop, "save", save_then_die)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(resolve("smoke", ALONE[0], 0, ALONE[1]), say=str)
+        done = finish(start([str(Path(__file__).parent / "distributed_worker.py"), str(folder)]))
+    for code, _, errors in done:
         assert code == 0, errors[-2000:]
     return folder
 
@@ -89,43 +102,25 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
         loop.refuse_unfit(resolve("smoke", "sl"), images)
 
 
-def test_training_by_two_processes_resumes_bit_for_bit(runs):
-    """SIGTERM to both: the state is saved, both leave with 75, and the next call ends as an uninterrupted one."""
-    settings = {"optimisation.epochs": 4, "monitor.every": 0}
-    config = resolve("smoke", "trex", 0, settings)
-    command = ["-m", "studylib", "pretrain", "--scale", "smoke", "--method", "trex"]
+def test_training_by_two_processes_resumes_bit_for_bit(two, monkeypatch):
+    """SIGTERM to one: the state is saved, both leave with 75, and the command line ends as an uninterrupted run did."""
+    assert [torch.load(two / f"said-{rank}.pt")["stopped"] for rank in range(2)] == [75, 75]
+    monkeypatch.setenv("STUDYLIB_RUNS", str(two / "runs"))
+    method, settings = LONG
+    config = resolve("smoke", method, 0, settings)
+    assert not Run(config).done and 1 <= checkpoint.load(Run(config).checkpoint)["epoch"] < 4
+    command = ["-m", "studylib", "pretrain", "--scale", "smoke", "--method", method]
     command += [part for name, value in settings.items() for part in ("-p", f"{name}={value}")]
-    stopped = start(command)
-    while not Run(config).metrics():
-        assert all(process.poll() is None for process in stopped), finish(stopped)
-        time.sleep(0.01)
-    for process in stopped:
-        process.send_signal(signal.SIGTERM)
-    assert [code for code, _, _ in finish(stopped)] == [75, 75]
-    assert not Run(config).done
     assert [code for code, _, _ in finish(start(command))] == [0, 0]
-    resumed, metrics = checkpoint.load(Run(config).snapshot())["weights"], (Run(config).folder / "metrics.jsonl").read_bytes()
     assert [session["processes"] for session in json.loads((Run(config).folder / "record.json").read_text())] == [2, 2]
-    Run(config).folder.rename(runs / "resumed")
-    assert [code for code, _, _ in finish(start(command))] == [0, 0]
-    whole = checkpoint.load(Run(config).snapshot())["weights"]
+    snapshot = Run(config).snapshot().relative_to(Run(config).folder)
+    resumed, whole = (checkpoint.load(folder / snapshot)["weights"] for folder in (Run(config).folder, two / "runs" / "whole"))
     assert len(whole) == len(resumed)
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
-    assert (Run(config).folder / "metrics.jsonl").read_bytes() == metrics
+    metrics = "metrics.jsonl"
+    assert (Run(config).folder / metrics).read_bytes() == (two / "runs" / "whole" / metrics).read_bytes()
 
 
-def test_another_number_of_processes_does_not_go_on(runs, monkeypatch):
-    config = resolve("smoke", "sl", 0, {"monitor.every": 0})
-    saved = loop.save
-
-    def save_then_die(*arguments):
-        saved(*arguments)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(loop, "save", save_then_die)
-    with pytest.raises(KeyboardInterrupt):
-        loop.train(config, say=str)
-    command = ["-m", "studylib", "pretrain", "--scale", "smoke", "--method", "sl", "-p", "monitor.every=0"]
-    for code, _, said in finish(start(command)):
-        assert code == 2
-        assert "was begun with 1; go on with as many" in said
+def test_another_number_of_processes_does_not_go_on(two):
+    for rank in range(2):
+        assert "was begun with 1; go on with as many" in torch.load(two / f"said-{rank}.pt")["refused"]

@@ -9,8 +9,10 @@ import sys
 import pytest
 from test_launch import write_notebook
 
-from studylib import grids, paths
-from studylib.errors import InputError
+from studylib import grids, paths, study
+from studylib.config import resolve
+from studylib.errors import InputError, RunError
+from studylib.pool import Job
 from studylib.publishing import gallery, launch, reproduce, up_to_date
 
 SCALE = 'scale: str = "quick"  # size of the study'
@@ -198,6 +200,26 @@ def add_image(house):
     (house / "packed" / "coco" / "1.jpg").write_bytes(b"image")
 
 
+def test_the_runs_of_all_grids_come_first_and_one_that_fails_keeps_no_notebook_from_running(house, codes, monkeypatch, capsys):
+    job = Job(scale="smoke", variant="sl", config=resolve("smoke", "sl"), evaluations=())
+    asked = []
+
+    def run(jobs):
+        asked.append([one.config for one in jobs])
+        assert codes["called"] == []
+        raise RunError("1 of 1 runs failed")
+
+    monkeypatch.setattr(grids, "GRIDS", {name: lambda scale, seeds: [job] * (scale == "smoke") for name in ("one", "two")})
+    monkeypatch.setattr(study, "missing", study.merged)
+    monkeypatch.setattr(study, "run", run)
+    assert again(codes) == ["00_one", "01_two"]
+    assert asked == [[job.config]]
+    assert "error: 1 of 1 runs failed" in capsys.readouterr().err
+    assert again(codes) == []
+    assert again(codes, only=["01_two"], force=True) == ["01_two"]
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("change", [change_source, add_setting, add_data, add_image])
 def test_what_changed_for_all_is_executed_again_once(house, codes, change):
     again(codes)
@@ -338,7 +360,8 @@ def test_for_a_person_there_is_a_bar_and_in_batch_there_is_none(tmp_path):
 PERSON = """
 import sys
 from pathlib import Path
-from studylib import cli, paths
+from studylib import cli, grids, paths
+grids.GRIDS = {}
 paths.NOTEBOOKS = Path(sys.argv[1])
 sys.exit(cli.main(["reproduce"]))
 """

@@ -51,7 +51,7 @@ class Killed(BaseException):
     """Stands for SIGKILL: not caught by anything."""
 
 
-STOPS = {"mid-epoch": [3], "epoch end": [16], "twice in one epoch": [20, 21], "thrice": [2, 5, 30]}
+STOPS = {"mid-epoch": [3], "epoch end": [8], "twice in one epoch": [10, 11], "thrice": [2, 5, 14]}
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ STOPS = {"mid-epoch": [3], "epoch end": [16], "twice in one epoch": [20, 21], "t
     + [pytest.param(method, STOPS["thrice"], id=method) for method in METHODS if method != "sl"],
 )
 def test_resumed_equals_uninterrupted_bit_for_bit(runs, monkeypatch, method, stops):
-    config = smoke(method)
+    config = smoke(method, optimisation__batch=128)  # 8 steps an epoch
     train(config, say=str)
     expected, metrics = final(config), (Run(config).folder / "metrics.jsonl").read_bytes()
     Run(config).folder.rename(runs / "uninterrupted")
@@ -71,7 +71,7 @@ def test_resumed_equals_uninterrupted_bit_for_bit(runs, monkeypatch, method, sto
 
         def save_then_die(run, step, state, stop=stop, count=count):
             saved(run, step, state)
-            steps = len(state["metrics"]) * 16 + state["step"]
+            steps = len(state["metrics"]) * 8 + state["step"]
             if next(count) >= 0 and steps >= stop:
                 raise Killed
 

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from torchvision import transforms
 
 from studylib import device as devices
 from studylib import precision
@@ -203,6 +202,8 @@ class Pictures(Dataset):
 
 def plain_dataset(config: RunConfig, images: ImageSet) -> Dataset:
     """With torchvision's transforms for one crop."""
+    from torchvision import transforms
+
     options = config.augmentation
     size = options.size or images.images.shape[-1]
     crop = transforms.RandomResizedCrop(size, options.crop_scale, options.crop_ratio)
@@ -226,8 +227,10 @@ def lightly_dataset(config: RunConfig, images: ImageSet) -> Any:
     return LightlyDataset.from_torch_dataset(Pictures(images), transform=transform)
 
 
-def after_the_crop(options: Augmentation, images: ImageSet) -> transforms.Compose:
+def after_the_crop(options: Augmentation, images: ImageSet) -> Callable[[Image.Image], Tensor]:
     """torchvision's transforms that do what `augment` does after the crop, without blur and solarise, and normalise."""
+    from torchvision import transforms  # imports slowly, and a plan needs this package's speed of a step alone
+
     jitter = transforms.ColorJitter(options.brightness, options.contrast, options.saturation, options.hue)
     mean, std = (values.tolist() for values in channel_statistics(images.train.images))
     return transforms.Compose(

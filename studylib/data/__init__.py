@@ -1,5 +1,6 @@
 """Image sets by name."""
 
+import dataclasses
 import difflib
 from functools import lru_cache
 from typing import Any
@@ -13,23 +14,25 @@ from studylib.errors import InputError, choose, require
 
 __all__ = ["DETECTION", "EMBEDDED", "ImageSet", "available", "boxes", "check", "fetch", "find", "forget", "load"]
 
-DETECTION = ("scenes", "coco")
+DETECTION = ("scenes", "scenes/few", "coco")
 """names of the sets of images with boxes, which `boxes` gives"""
 
 
 def boxes(name: str) -> Any:
     """The detection set ``name``: `studylib.data.scenes.Scenes`, embedded, or `studylib.data.coco.Coco`, the user's.
 
+    ``scenes/few`` are the first 16 training and 8 test images of ``scenes``, enough to check that everything runs.
+
     Raises:
         InputError: there is no such set, or COCO is not in the folders of ``STUDYLIB_DATA``.
     """
-    if choose("data", name, DETECTION) == "scenes":
-        from studylib.data import scenes
+    if choose("data", name, DETECTION) == "coco":
+        from studylib.data.coco import coco
 
-        return scenes.render()
-    from studylib.data.coco import coco
+        return coco()
+    from studylib.data import scenes
 
-    return coco()
+    return scenes.render() if name == "scenes" else dataclasses.replace(scenes.render(16, 8), name=name)
 
 
 def find(spec: str) -> Any:

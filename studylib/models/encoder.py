@@ -6,18 +6,18 @@ The blocks are torchvision's and so are the parameter names: with ``width=64, st
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from studylib import config
 
 STAGES = ("stage1", "stage2", "stage3", "stage4", "stage5")
 BLOCKS = {
-    "resnet10": (BasicBlock, (1, 1, 1, 1)),
-    "resnet18": (BasicBlock, (2, 2, 2, 2)),
-    "resnet34": (BasicBlock, (3, 4, 6, 3)),
-    "resnet50": (Bottleneck, (3, 4, 6, 3)),
-    "resnet101": (Bottleneck, (3, 4, 23, 3)),
+    "resnet10": ("BasicBlock", (1, 1, 1, 1)),
+    "resnet18": ("BasicBlock", (2, 2, 2, 2)),
+    "resnet34": ("BasicBlock", (3, 4, 6, 3)),
+    "resnet50": ("Bottleneck", (3, 4, 6, 3)),
+    "resnet101": ("Bottleneck", (3, 4, 23, 3)),
 }
+"""name of torchvision's block, and how many there are in each residual stage"""
 
 
 class Encoder(nn.Module):
@@ -27,8 +27,11 @@ class Encoder(nn.Module):
     """
 
     def __init__(self, settings: config.Encoder):
+        from torchvision.models import resnet  # imports slowly, and only networks need it
+
         super().__init__()
-        block, counts = BLOCKS[settings.arch]
+        name, counts = BLOCKS[settings.arch]
+        block = getattr(resnet, name)
         width = settings.width
         kernel, stride = {"conv7": (7, 2), "conv3": (3, 1), "conv3s2": (3, 2)}[settings.stem]
         self.conv1 = nn.Conv2d(3, width, kernel, stride, padding=kernel // 2, bias=False)

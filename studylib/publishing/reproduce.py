@@ -1,6 +1,6 @@
-"""The main job: every notebook at a scale, a report of what came out, and on request the figures for the repository.
+"""The main job: the runs of a scale, every notebook, a report of what came out, and on request the figures for the repository.
 
-A notebook finds the runs and features that exist, so that a second call after a kill or a failure goes on where the first
+The runs of all grids are carried out first, in one go that keeps all cores busy; a notebook finds the runs and features that exist, so that a second call after a kill or a failure goes on where the first
 one stopped; one that would only do the same again is not executed.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from studylib import files, paths
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, RunError, choose
 from studylib.publishing import gallery, launch, page
 from studylib.publishing.up_to_date import digest, listing, made, unchanged
 
@@ -23,7 +23,8 @@ def reproduce(
 ) -> int:
     """Exit code of all notebooks that take a ``scale``, or of ``only`` some: 0, or that of the first which failed.
 
-    A failed notebook does not keep the others from running; one that was stopped (75) does. One is not executed again if
+    The runs that notebooks plan are carried out before; where some fail, the notebooks that need them say so. A failed notebook
+    does not keep the others from running; one that was stopped (75) does. One is not executed again if
     it succeeded, nothing it depends on changed and all it made is still there. Executed copies go to
     ``runs/notebooks/<scale>``, the overview to ``runs/report/index.html``.
 
@@ -34,7 +35,8 @@ def reproduce(
         seeds: of every row of every grid, 0 for what the scale plans; for notebooks that have this parameter.
 
     Raises:
-        InputError: unknown scale or notebook, unwritable runs folder; before anything runs.
+        InputError: unknown scale or notebook, unwritable runs folder, a data set that cannot be read; before anything runs.
+        SystemExit: 75 after SIGTERM during the runs, when they have saved.
     """
     launch.check_scale(scale)
     files.usable(paths.runs(), "STUDYLIB_RUNS")
@@ -43,6 +45,8 @@ def reproduce(
     due = {task.name: force or not task.unchanged() for task in chosen}
     if page.CLAIMS in due:
         due[page.CLAIMS] |= any(due.values())
+    if not only and any(due.values()):
+        compute(scale, seeds)
     failed, succeeded = 0, []
     with Overall(scale, list(due), {task.name: task.seconds() for task in chosen if due[task.name]}) as overall:
         for task in chosen:
@@ -68,6 +72,19 @@ def reproduce(
         print(f"published to {paths.PUBLISHED_FIGURES}: {differing} files differ from before; gallery: {gallery.write()}")
     print(f"report: {page.write(known)}")
     return failed
+
+
+def compute(scale: str, seeds: int = 0) -> None:
+    """Carry out the runs that a scale plans, of all grids; a notebook by itself would do the same with those it names."""
+    from studylib import cost, grids, study
+
+    jobs = study.missing(job for plan in grids.GRIDS.values() for job in plan(scale, seeds))
+    if jobs:
+        print(f"{scale}: {cost.cost(jobs)}", flush=True)
+    try:
+        study.run(jobs)
+    except RunError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
 
 
 def publish_results(scale: str, seeds: int = 0) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from studylib.errors import InputError, choose, require
 
@@ -27,7 +27,7 @@ def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float
         return math.nan, math.nan, 0
     if n == 1:
         return float(array[0]), math.nan, 1
-    half = stats.t.ppf(0.5 + level / 2, n - 1) * array.std(ddof=1) / math.sqrt(n)
+    half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * array.std(ddof=1) / math.sqrt(n)
     return float(array.mean()), float(half), n
 
 
@@ -108,12 +108,14 @@ def rank_correlation(x: Iterable[float], y: Iterable[float]) -> tuple[float, flo
     n = len(pairs)
     if n < 3 or (np.ptp(pairs, axis=0) == 0).any():
         return math.nan, math.nan, math.nan, n
+    from scipy import stats  # imports slowly
+
     rho = float(stats.spearmanr(*pairs.T).statistic)
     if n < FEWEST:
         return rho, math.nan, math.nan, n
     most = 1 - 6 / (n * (n**2 - 1))
     near = min(max(rho, -most), most)
-    reach = float(stats.norm.ppf(0.975)) * math.sqrt((1 + near**2 / 2) / (n - 3))
+    reach = float(special.ndtri(0.975)) * math.sqrt((1 + near**2 / 2) / (n - 3))
     low, high = math.tanh(math.atanh(near) - reach), math.tanh(math.atanh(near) + reach)
     return rho, min(low, rho), max(high, rho), n
 

@@ -13,11 +13,11 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-import torchvision
 from filelock import FileLock, Timeout
 
 from studylib import files, paths
@@ -154,7 +154,7 @@ class Run:
 
     def begin(self, facts: dict[str, Any]) -> None:
         """Add a session to ``record.json``: ``facts`` (device, data checksum) and the software it runs on."""
-        software = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": torchvision.__version__}
+        software = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": version("torchvision")}
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         files.write_json(
             self.folder / "record.json", [*self.sessions(), {"started": started, "commit": commit(), **software, **facts}]

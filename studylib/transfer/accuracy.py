@@ -21,10 +21,10 @@ def mean_per_class(predicted: Tensor, labels: Tensor) -> float:
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
     """Mean of some accuracies, and the half width of Student's 95 % interval of it (nan for a single one)."""
-    from scipy import stats
+    from scipy import special
 
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return mean, math.nan
     variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-    return mean, float(stats.t.ppf(0.975, n - 1)) * math.sqrt(variance / n)
+    return mean, float(special.stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)

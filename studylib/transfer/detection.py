@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
-from torchvision.models.detection import FasterRCNN
+from torch import Tensor, nn
 
 from studylib import device as devices
 from studylib.errors import InputError, RunError
@@ -95,7 +94,7 @@ def encoder_of(source: Run | External, epoch: int | None) -> tuple[Encoder, list
     return network.encoder, network.normalise.mean.flatten().tolist(), network.normalise.std.flatten().tolist()
 
 
-def fine_tune(network: FasterRCNN, data: Boxes, protocol: Detection) -> Iterator[float]:
+def fine_tune(network: nn.Module, data: Boxes, protocol: Detection) -> Iterator[float]:
     """Train ``network``; the mean loss of each epoch."""
     network.train()
     device = next(network.parameters()).device
@@ -136,7 +135,7 @@ def prepared(image: Tensor, target: dict[str, Tensor], flip: bool, device: torch
 
 
 @torch.no_grad()
-def average_precision(network: FasterRCNN, test: Part, batch: int) -> tuple[float, float, float]:
+def average_precision(network: nn.Module, test: Part, batch: int) -> tuple[float, float, float]:
     """AP, AP50 and AP75 in %, by torchmetrics and pycocotools."""
     from torchmetrics.detection import MeanAveragePrecision
 

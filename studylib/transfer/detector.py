@@ -7,11 +7,6 @@ masks.
 from dataclasses import dataclass
 
 from torch import nn
-from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.models.detection.backbone_utils import BackboneWithFPN
-from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
-from torchvision.ops import FrozenBatchNorm2d, MultiScaleRoIAlign
 
 from studylib.errors import InputError, require
 from studylib.models.encoder import Encoder
@@ -85,8 +80,14 @@ COCO_1X = Detection(
 
 def detector(
     encoder: Encoder, mean: list[float], std: list[float], num_classes: int, size: int, protocol: Detection
-) -> FasterRCNN:
-    """The detector on ``encoder``, which becomes a part of it; class 0 is the background."""
+) -> nn.Module:
+    """torchvision's ``FasterRCNN`` on ``encoder``, which becomes a part of it; class 0 is the background."""
+    from torchvision.models.detection import FasterRCNN  # torchvision imports slowly, and only networks need it
+    from torchvision.models.detection.anchor_utils import AnchorGenerator
+    from torchvision.models.detection.backbone_utils import BackboneWithFPN
+    from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+    from torchvision.ops import MultiScaleRoIAlign
+
     stages = [[encoder.conv1, encoder.bn1], *([getattr(encoder, name)] for name in LEVELS)]
     for module in (module for stage in stages[: protocol.frozen_stages] for module in stage):
         module.requires_grad_(False)
@@ -114,6 +115,8 @@ def detector(
 
 def freeze_batch_norm(module: nn.Module) -> None:
     """Replace every batch norm inside ``module`` by its inference, without trained parameters, as usual in detection."""
+    from torchvision.ops import FrozenBatchNorm2d
+
     for name, child in module.named_children():
         if isinstance(child, nn.BatchNorm2d):
             frozen = FrozenBatchNorm2d(child.num_features, child.eps)
