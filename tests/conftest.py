@@ -34,12 +34,19 @@ def glyph_cache() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def own_runs(tmp_path, monkeypatch, glyph_cache):
+def own_runs(tmp_path_factory, monkeypatch, glyph_cache):
     """No test writes into the runs of a user; each finds the rendered glyphs."""
-    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "own-runs"))
-    (tmp_path / "own-runs" / "cache").mkdir(parents=True)
-    (tmp_path / "own-runs" / "cache" / "data").symlink_to(glyph_cache / "data")
+    folder = tmp_path_factory.mktemp("own-runs")
+    monkeypatch.setenv("STUDYLIB_RUNS", str(folder))
+    (folder / "cache").mkdir()
+    (folder / "cache" / "data").symlink_to(glyph_cache / "data")
     data.forget()
+
+
+@pytest.fixture
+def empty_cache(tmp_path_factory, monkeypatch):
+    """A runs folder without anything, for tests that look at the cache of images or damage it."""
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path_factory.mktemp("empty-runs")))
 
 
 @pytest.fixture

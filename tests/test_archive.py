@@ -24,6 +24,8 @@ from studylib.training.archive import archive, condense, fits_half, reduce, roun
 from studylib.training.parts import MIB, Writer
 from studylib.training.restore import restore
 
+pytestmark = pytest.mark.slow
+
 TRAINED = ("sl", "trex", "look")
 
 

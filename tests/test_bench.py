@@ -16,6 +16,8 @@ from studylib.methods.method import crops
 from studylib.models.encoder import Normalise
 from studylib.training.loop import channel_statistics, refuse_unfit
 
+pytestmark = pytest.mark.slow
+
 
 def check(result, unit):
     assert set(result) == {"name", "value", "unit", "target", "details"}

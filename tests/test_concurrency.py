@@ -10,6 +10,8 @@ from studylib.concurrency import Concurrency, another, total
 from studylib.config import resolve
 from studylib.training import Run
 
+pytestmark = pytest.mark.slow
+
 PLENTY = (80, 81)  # free memory and all of it
 
 

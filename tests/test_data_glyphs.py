@@ -200,6 +200,7 @@ def _cached(name: str):
     return file
 
 
+@pytest.mark.usefixtures("empty_cache")
 @pytest.mark.parametrize("damage", ["bit", "cut", "empty", "other", "pickle"])
 def test_a_damaged_cache_is_made_anew(monkeypatch, damage):
     before = data.load("digits").checksum
@@ -224,6 +225,7 @@ def test_a_damaged_cache_is_made_anew(monkeypatch, damage):
     assert made == [1]
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_another_renderer_or_other_fonts_do_not_read_the_old_cache(monkeypatch):
     data.load("digits")
     monkeypatch.setattr(glyphs, "RENDERER", -1)
@@ -232,6 +234,7 @@ def test_another_renderer_or_other_fonts_do_not_read_the_old_cache(monkeypatch):
     assert len(list((paths.cache() / "data").glob("digits-*.pt"))) == 2
 
 
+@pytest.mark.usefixtures("empty_cache")
 def test_nothing_is_left_when_making_fails():
     def fail():
         raise KeyboardInterrupt

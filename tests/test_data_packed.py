@@ -15,6 +15,8 @@ from studylib import data, paths
 from studylib.data import download, packed
 from studylib.errors import InputError, RunError
 
+pytestmark = pytest.mark.usefixtures("empty_cache")
+
 CLASSES = ["ant", "bee", "cat"]
 
 

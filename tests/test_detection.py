@@ -22,6 +22,8 @@ from studylib.transfer import detection
 from studylib.transfer.detection import Detection, detection_accuracy
 from studylib.transfer.detector import detector
 
+pytestmark = pytest.mark.slow
+
 TINY = Detection(epochs=1, batch=4, channels=16, hidden=16, proposals=10, regions=8)
 
 

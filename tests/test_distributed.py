@@ -18,6 +18,8 @@ from studylib.training import Run, checkpoint, loop
 sys.path.insert(0, str(Path(__file__).parent))
 from distributed_worker import ALONE, CASES, LONG, steps
 
+pytestmark = pytest.mark.slow
+
 
 def start(command, processes=2, **more):
     """The processes as ``torchrun`` would start them."""

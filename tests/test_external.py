@@ -20,6 +20,8 @@ from studylib.external import External, read_encoder
 from studylib.training import Run, train
 from studylib.training.export import export_encoder
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def runs(tmp_path, monkeypatch, glyph_cache):

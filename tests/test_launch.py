@@ -13,6 +13,8 @@ import pytest
 from studylib.errors import InputError
 from studylib.publishing import launch
 
+pytestmark = pytest.mark.slow
+
 PARAMETERS = """scale: str = "quick"  # size of the study
 seeds: int = 3  # how many seeds
 lr: float = 1e-3  # learning rate

@@ -1,16 +1,12 @@
 """The notebooks: what they may hold, and that each runs through the launcher at scale ``smoke``."""
 
 import json
-import os
-import subprocess
-import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from studylib import paths
-from studylib.publishing import launch
+from studylib import cli, paths
+from studylib.publishing import launch, reproduce
 
 NOTEBOOKS = sorted(paths.NOTEBOOKS.glob("*.ipynb"))
 NAMES = [file.stem for file in NOTEBOOKS]
@@ -20,29 +16,16 @@ def source(cell: dict) -> str:
     return "".join(cell["source"])
 
 
-@pytest.fixture(scope="session")
-def shared_runs(tmp_path_factory, glyph_cache: Path) -> Path:
-    """One runs folder for all notebooks and test processes, as a user has: what one has trained the next one finds."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebook-runs"
-    (folder / "cache").mkdir(parents=True, exist_ok=True)
-    (glyph_cache / "data").mkdir(exist_ok=True)
-    with suppress(FileExistsError):
-        (folder / "cache" / "data").symlink_to(glyph_cache / "data")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, glyph_cache: Path) -> Path:
+    """One runs folder for all notebooks, with all runs of scale ``smoke``, as `reproduce` carries them out."""
+    folder = tmp_path_factory.mktemp("notebooks")
+    (folder / "cache").mkdir()
+    (folder / "cache" / "data").symlink_to(glyph_cache / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDYLIB_RUNS", str(folder))
+        reproduce.compute("smoke")
     return folder
-
-
-def execute(notebook: Path, runs: Path, output: Path) -> dict:
-    """The executed copy of a notebook at test size."""
-    done = subprocess.run(
-        [sys.executable, "-m", "studylib", "run", str(notebook), "--scale", "smoke", "-o", str(output)],
-        env=os.environ | {"STUDYLIB_RUNS": str(runs)},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
-    return json.loads(output.read_text())
 
 
 def test_there_are_notebooks():
@@ -51,13 +34,30 @@ def test_there_are_notebooks():
     assert set(NAMES) == expected | {"08_protocols", "pretrain"}
 
 
-def test_figures_and_tables_have_the_same_bytes_when_nothing_changed(shared_runs: Path, tmp_path: Path):
-    notebook = paths.NOTEBOOKS / "00_quickstart.ipynb"
-    execute(notebook, shared_runs, tmp_path / "first.ipynb")
-    folder = shared_runs / "figures" / "smoke" / "00_quickstart"
+@pytest.mark.slow
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=NAMES)
+def test_runs_at_smoke(notebook: Path, runs: Path, monkeypatch):
+    monkeypatch.setenv("STUDYLIB_RUNS", str(runs))
+    assert launch.execute(notebook, {"scale": "smoke"}) == 0
+    executed = json.loads((runs / "notebooks" / notebook.name).read_text())
+    code = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and source(cell).strip()]
+    assert all(cell["execution_count"] for cell in code)
+    errors = [out for cell in code for out in cell["outputs"] if out.get("name") == "stderr" or out["output_type"] == "error"]
+    assert not errors, errors
+    said = "".join("".join(out.get("text", "")) for cell in code for out in cell["outputs"])
+    assert (
+        "to be computed" not in said or notebook.stem == "pretrain" or ", 0 to be computed" in said
+    )  # one grid plans them all
+
+
+@pytest.mark.slow
+def test_figures_and_tables_have_the_same_bytes_when_nothing_changed(runs: Path, monkeypatch):
+    """By the command line, after `test_runs_at_smoke`."""
+    monkeypatch.setenv("STUDYLIB_RUNS", str(runs))
+    folder = runs / "figures" / "smoke" / "00_quickstart"
     first = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert {Path(name).suffix for name in first} == {".pdf", ".png", ".csv", ".json", ".md", ".tex"}
-    execute(notebook, shared_runs, tmp_path / "again.ipynb")
+    assert cli.main(["run", str(paths.NOTEBOOKS / "00_quickstart.ipynb"), "--scale", "smoke"]) == 0
     again = {file.name: file.read_bytes() for file in folder.iterdir()}
     assert [name for name in first if again[name] != first[name]] == []
 
@@ -88,12 +88,3 @@ class TestWhatTheyHold:
         assert not [
             start for start in ("/home/", "/work/", "/root/", "/Users/", "/tmp/", "/mnt/", "~/", "C:\\") if start in text
         ]
-
-    def test_runs_at_smoke(self, notebook: Path, shared_runs: Path, tmp_path: Path):
-        executed = execute(notebook, shared_runs, tmp_path / notebook.name)
-        code = [cell for cell in executed["cells"] if cell["cell_type"] == "code" and source(cell).strip()]
-        assert all(cell["execution_count"] for cell in code)
-        errors = [
-            out for cell in code for out in cell["outputs"] if out.get("name") == "stderr" or out["output_type"] == "error"
-        ]
-        assert not errors, errors

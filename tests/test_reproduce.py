@@ -15,6 +15,8 @@ from studylib.errors import InputError, RunError
 from studylib.pool import Job
 from studylib.publishing import gallery, launch, reproduce, up_to_date
 
+pytestmark = pytest.mark.slow
+
 SCALE = 'scale: str = "quick"  # size of the study'
 
 

@@ -31,6 +31,8 @@ from studylib.training import Run, train
 from studylib.training.export import export_encoder
 from studylib.transfer import Knn, LinearProbe, knn_accuracy, linear_probe
 
+pytestmark = pytest.mark.slow
+
 UNSEEN = "glyphs_georgian/few"
 
 

@@ -19,6 +19,8 @@ from studylib.errors import RunError
 from studylib.pool import Job
 from studylib.training import Run, checkpoint
 
+pytestmark = pytest.mark.slow
+
 LONG = {"optimisation.epochs": 500, "monitor.every": 0}  # minutes: it does not end while a test watches it
 
 

@@ -24,6 +24,8 @@ from studylib.methods import METHODS, Batch
 from studylib.study import Job
 from studylib.training import Run, checkpoint, loop, train
 
+pytestmark = pytest.mark.slow
+
 
 def handed(task: Path, **options) -> subprocess.Popen:
     """A worker process that carries out one job."""

@@ -1,7 +1,8 @@
 """The main job: the runs of a scale, every notebook, a report of what came out, and on request the figures for the repository.
 
-The runs of all grids are carried out first, in one go that keeps all cores busy; a notebook finds the runs and features that exist, so that a second call after a kill or a failure goes on where the first
-one stopped; one that would only do the same again is not executed.
+The runs of all grids are carried out first, in one go that keeps all cores busy; a notebook finds the runs and features that
+exist, so that a second call after a kill or a failure goes on where the first one stopped; one that would only do the same
+again is not executed.
 """
 
 import sys

@@ -29,6 +29,7 @@ def save(figure: Figure, name: str, data: pd.DataFrame, *, folder: Path, lineage
     """
     layout.fit(figure)
     picture = _render(figure, "png")
+    figure.set_layout_engine(None)  # as it was laid out for the PNG: the search for room takes half of the time of a figure
     document = _render(figure, "pdf")
     target = Path(folder) / f"{name}.pdf"
     files.write(target, lambda file: file.write(document))
