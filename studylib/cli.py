@@ -46,9 +46,9 @@ def refuse(message: str, code: int) -> int:
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
-    """``rows`` of equal keys as aligned columns under their names; what is missing is a dot, a list its entries."""
-    names = list(rows[0])
-    shown = [names] + [[cell(row[name]) for name in names] for row in rows]
+    """``rows`` as aligned columns under the names that any has; what is missing is a dot, a list its entries."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    shown = [names] + [[cell(row.get(name)) for name in names] for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     return "\n".join("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip() for line in shown)
 
@@ -164,15 +164,18 @@ def evaluate(
         raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     from studylib import suites
+    from studylib.data import find
     from studylib.evaluation.table import accuracy_rows, evaluate_sets
     from studylib.external import External
     from studylib.training.record import find_run
 
-    names = (*(suites.suite(suite_name) if suite_name else ()), *names)
+    every = list(dict.fromkeys((*(suites.suite(suite_name) if suite_name else ()), *names)))
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
+    for name in names:
+        find(name)  # refuses what is asked for by name and is not there; of a suite it is left out
     print(source.name, flush=True)
-    missing = suites.missing(names)
-    present = [name for name in names if name not in missing]
+    missing = suites.missing(every)
+    present = [name for name in every if name not in missing]
     results = []
     options = {"layer": layer, "epoch": epoch, "measures": measures}
     for result in evaluate_sets(source, present, protocols or ("knn", "linear"), **options):

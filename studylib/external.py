@@ -34,6 +34,7 @@ class External:
     """conv3 or conv3s2 where the first convolution is 3x3: its stride is not in the file"""
 
     pretraining_set = None
+    trained = ""  # the name tells weights apart
     layers = STAGES
     epochs = None
 

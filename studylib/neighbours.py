@@ -11,6 +11,7 @@ from studylib.errors import InputError, choose, require
 CHUNK = 32768  # ours: rows of the gallery compared at a time
 BLOCK = 2**24  # ours: similarities at a time, 64 MB: 512 queries with a chunk of the gallery
 GROUPS = 512  # ours: of the columns of a block, when its largest are looked for
+TIE = 2**-22  # ours: similarities that differ by less may be those of equal rows, summed in another order
 FAISS_GPU_K = 2048  # faiss on a GPU finds no more neighbours than this
 
 
@@ -18,7 +19,7 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto") -
     """Similarities (Q, k), descending, and rows (Q, k) of the k of ``gallery`` (N, d) most similar to ``queries`` (Q, d).
 
     Features are l2-normalised in float32 (a zero feature has similarity 0 to all). Equally similar rows stand in the
-    order of the gallery; which of them take the last places is the backend's choice, the same in every call.
+    order of the gallery, and of those that compete for the last places the first ones are taken, whatever the backend.
     Results are where ``gallery`` is.
 
     ``backend``: ``torch`` (holds no more than 64 MB of the similarities), ``faiss`` (an exact flat index, on the GPU if
@@ -31,11 +32,23 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto") -
         raise InputError("queries", (*queries.shape,), f"must be (Q, d) with the d of the gallery {(*gallery.shape,)}")
     require("k", k, 1 <= k <= len(gallery), f"must be between 1 and the {len(gallery)} images of the gallery")
     choose("backend", backend, ("auto", "faiss", "torch"))
+    more = min(k + 1, len(gallery))  # the one beyond tells whether the last place is contested
     if backend == "auto":
-        backend = "faiss" if _faiss_can(gallery, k) else "torch"
-    queries, gallery = (functional.normalize(rows.float(), dim=1) for rows in (queries, gallery))
-    similarity, rows = _faiss(queries, gallery, k) if backend == "faiss" else _torch(queries.to(gallery.device), gallery, k)
-    return _ordered(similarity, rows)
+        backend = "faiss" if _faiss_can(gallery, more) else "torch"
+    queries, gallery = (functional.normalize(rows.float(), dim=1) for rows in (queries.to(gallery.device), gallery))
+    similarity, rows = _ordered(*(_faiss if backend == "faiss" else _torch)(queries, gallery, more))
+    contested = (similarity[:, k - 1] - similarity[:, -1] <= TIE).nonzero()[:, 0] if more > k else rows.new_empty(0)
+    similarity, rows = similarity[:, :k].contiguous(), rows[:, :k].contiguous()
+    for part in contested.split(max(1, BLOCK // len(gallery))):
+        similarity[part], rows[part] = _first(queries[part], gallery, k)
+    return similarity, rows
+
+
+def _first(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k most similar, of equal ones the first; in float64, where equal rows have the same similarity to a float32."""
+    blocks = [(queries.double() @ block.double().T).float() for block in gallery.split(CHUNK)]
+    similarity, rows = torch.cat(blocks, dim=1).sort(dim=1, descending=True, stable=True)
+    return similarity[:, :k], rows[:, :k]
 
 
 def _faiss_can(gallery: Tensor, k: int) -> bool:

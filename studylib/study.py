@@ -15,7 +15,7 @@ from studylib.evaluation import pretraining, published
 from studylib.evaluation.evaluate import Evaluation, cached, evaluate
 from studylib.external import External
 from studylib.pool import Job, Pool, default_workers
-from studylib.training import Run
+from studylib.training import Run, refuse_other_data
 from studylib.training.loop import stop_requested
 
 COLUMNS = ["scale", "method", "variant", "run", "seed", "epoch", "dataset", "layer", "split", "protocol", "measure", "value"]
@@ -43,9 +43,11 @@ def missing(jobs: Iterable[Job]) -> list[Job]:
     """What is still to be computed of ``jobs``, each configuration once.
 
     Raises:
-        InputError: a data set that it needs cannot be read.
+        InputError: a data set that it needs cannot be read, or runs that are here were trained on other images than it has.
     """
-    left = list({job.config.name: job for job in merged(jobs) if not job.done}.values())
+    every = merged(jobs)
+    refuse_other_data(Run(job.config) for job in every)
+    left = list({job.config.name: job for job in every if not job.done}.values())
     for spec in sorted({job.config.data for job in left} | {e.dataset for job in left for e in job.evaluations}):
         find(spec)  # refuses what cannot be read, and fills the cache once instead of in every worker
     return left

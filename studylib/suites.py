@@ -5,7 +5,7 @@ from importlib import resources
 
 import yaml
 
-from studylib.data import find
+from studylib.data import EMBEDDED, find, packed
 from studylib.errors import InputError, choose
 
 
@@ -21,12 +21,19 @@ def suite(name: str) -> list[str]:
 
 
 def missing(names: list[str]) -> dict[str, str]:
-    """Those of ``names`` that cannot be loaded -> why, and how to get them."""
+    """Those of ``names`` that are not there -> how to get them.
+
+    Raises:
+        InputError: one is there and cannot be used, as it is damaged or has no such part or labels.
+    """
     found = {}
     for name in names:
         try:
             find(name)
         except InputError as error:
+            base = name.partition("@")[0].partition("/")[0]
+            if base in EMBEDDED or packed.find(base):
+                raise
             found[name] = str(error)
     return found
 

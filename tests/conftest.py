@@ -53,6 +53,6 @@ def empty_cache(tmp_path_factory, monkeypatch):
 def runs(tmp_path, monkeypatch, glyph_cache):
     """An empty runs folder that shares the rendered glyphs."""
     monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
-    (tmp_path / "runs").mkdir()
-    (tmp_path / "runs" / "cache").symlink_to(glyph_cache)
+    (tmp_path / "runs" / "cache").mkdir(parents=True)
+    (tmp_path / "runs" / "cache" / "data").symlink_to(glyph_cache / "data")
     return tmp_path / "runs"

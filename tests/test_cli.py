@@ -133,6 +133,7 @@ def test_an_error_of_ours_is_not_hidden(monkeypatch):
         cli.main(["plan"])
 
 
+@pytest.mark.slow
 def test_commands_load_only_what_they_run(runs, glyph_cache):
     """Help loads no torch; a run loads no notebook machinery and no library of the measures."""
     code = """

@@ -33,6 +33,7 @@ def _rendered(name: str) -> str:
     return _digest(glyphs.characters(name))
 
 
+@pytest.mark.slow
 def test_same_bytes_in_another_process_and_other_bytes_for_another_name(shared):
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         there = pool.apply(_rendered, ("glyphs_georgian",))

@@ -111,11 +111,11 @@ def test_an_exported_encoder_is_worth_what_its_run_is(runs, tmp_path, capsys):
     assert "mixtureness" not in measured  # it needs the pre-training set
 
 
-def test_evaluate_command(runs, tmp_path, capsys):
+def test_evaluate_command(runs, tmp_path, capsys, monkeypatch):
     run = Run(resolve("smoke", "sl"))
     train(run.config, say=str)
     assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "-d", "digits"]) == 0
-    said = capsys.readouterr().out
+    whole = said = capsys.readouterr().out
     assert "glyphs_georgian/few" in said
     assert [line.split()[:2] for line in said.splitlines()[-1:]] == [["mean", "log-odds"]]
     accuracies = [[float(part) for part in line.split()[1:]] for line in said.splitlines()[2:4]]
@@ -124,11 +124,17 @@ def test_evaluate_command(runs, tmp_path, capsys):
     assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "--protocol", "ridge", "--measures"]) == 0
     said = capsys.readouterr().out
     assert "effective_rank" in said and "frechet_distance" in said and "ridge" in said
-    assert main(["evaluate", "--run", str(run.folder), "-d", "glyphs_georgian/few", "-d", "flowers102"]) == 0
+    twice = ["-d", "glyphs_georgian/few", "-d", "digits", "-d", "digits"]
+    assert main(["evaluate", "--run", str(run.folder), *twice]) == 0
+    assert capsys.readouterr().out == whole
+    with monkeypatch.context() as patch:
+        patch.setattr(suites, "suite", lambda name: ["glyphs_georgian/few", "flowers102"])
+        assert main(["evaluate", "--run", str(run.folder), "--suite", "two"]) == 0
     said = capsys.readouterr().out
     assert "missing: data='flowers102': is in none of" in said
     assert "mean log-odds" not in said
     for arguments, says in (
+        (["--run", str(run.folder), "-d", "digits", "-d", "flowers102"], "data='flowers102': is in none of"),
         (["-d", "digits"], "name one of --run FOLDER and --encoder FILE"),
         (["--run", str(run.folder)], "name a suite"),
         (["--run", str(run.folder), "--suite", "quik"], "did you mean 'quick'"),

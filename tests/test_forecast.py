@@ -30,6 +30,8 @@ def test_what_is_left_is_told_by_the_pace_of_a_run_of_its_kind_or_of_others():
     Run(begun.config).write_pace(3, 6, 15, 96.0)
     Run(trained.config).write_pace(10, 15, 15, 48.0)
     (Run(trained.config).folder / "DONE").touch()
+    Run(trained.config).snapshot().parent.mkdir()
+    Run(trained.config).snapshot().touch()
     found = forecast.left([begun, same, other, trained], IMAGES)
     assert [one.job for one in found] == [begun, same, other]
     assert [one.epochs for one in found] == [2.4, 0, 0]

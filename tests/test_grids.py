@@ -75,9 +75,10 @@ def test_claims_are_judged_by_what_else_was_trained(tmp_path, monkeypatch):
     assert grids.trained("look_neighbours", "quick") == planned
     others = [job for job in grids.look_neighbours("quick", 4) if job not in planned]
     for job in others:
-        folder = Run(job.config).folder
-        folder.mkdir(exist_ok=True)  # rows of one grid can be the same run
-        (folder / "DONE").touch()
+        run = Run(job.config)
+        run.snapshot().parent.mkdir(parents=True, exist_ok=True)  # rows of one grid can be the same run
+        run.snapshot().touch()
+        (run.folder / "DONE").touch()
     found = grids.trained("look_neighbours", "quick")
     assert sorted(map(repr, found)) == sorted(map(repr, [*planned, *(job for job in others if job.config.seed < 3)]))
 
@@ -187,8 +188,7 @@ def test_what_is_left_out_is_told_with_the_command_that_runs_it():
     assert grids.left_out("modes", "paper") == "left out: grid modes has no runs at scale paper"
 
 
-def test_cost_counts_runs_images_and_minutes_where_the_speed_is_known(tmp_path, monkeypatch):
-    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path))
+def test_cost_counts_runs_images_and_minutes_where_the_speed_is_known():
     jobs = grids.comparison("smoke", 2)
     images = sum((data.load("glyphs/few").split == 0).tolist()) // 64 * 64 * 2  # whole batches, two epochs
     said = f"4 runs, 4 to be computed, 4 of them to be trained: {4 * images / 1e6:.1f} million images"

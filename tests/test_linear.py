@@ -58,6 +58,7 @@ def test_the_objective_is_what_is_reported(dtype):
     assert path.converged.all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("noise", [0.5, 1.5, 3.0])  # separable, nearly, and not at all
 def test_objective_and_predictions_are_scikit_learns_at_every_C(noise):
     features, labels = draw(300, 20, 7, noise)

@@ -139,6 +139,7 @@ def test_class_vectors_of_the_loss_are_compared_with_class_means():
     assert rows_of("prototypes", images, seen, split="train") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["trex_plain", "trex"])
 def test_class_vectors_are_those_of_the_snapshot(method, run, monkeypatch):
     monkeypatch.setenv("STUDYLIB_RUNS", str(run.folder.parent))

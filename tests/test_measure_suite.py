@@ -537,6 +537,7 @@ def test_mmd_of_a_sample_of_the_rows(sample, other, monkeypatch):
     assert abs(np.mean(values) - whole) < 4 * np.std(values) / math.sqrt(300)
 
 
+@pytest.mark.slow
 def test_mmd_of_the_median_of_a_sample():
     a, b = draw(900, 3), draw(800, 3, seed=1) + 1
     found = measures.squared_mmd(a, b)

@@ -117,6 +117,20 @@ def test_the_default_vote_has_20_neighbours_at_temperature_007():
     assert neighbours.classify(queries, gallery, labels, 3).tolist() == expected
 
 
+@pytest.mark.parametrize("backend", ["torch", "faiss"])
+@pytest.mark.parametrize("k", [1, 7, 20, 150])
+def test_of_equal_rows_the_first_are_taken(backend, k):
+    """Each row of the gallery stands five times, far apart; half of the queries are rows of it."""
+    few = draw(60, width=64)
+    gallery, queries = few.repeat(5, 1), torch.cat((few[:20], draw(20, width=64, seed=1)))
+    found = neighbours.search(queries, gallery, k, backend=backend)[1]
+    distinct = neighbours.search(queries, few, 60, backend="torch")[1]
+    expected = [[row + 60 * copy for row in rows for copy in range(5)][:k] for rows in distinct.tolist()]
+    last = (k - 1) // 5 * 5  # the row whose copies compete for the last places
+    for ours, rows in zip(found.tolist(), expected, strict=True):
+        assert set(ours) == set(rows) and ours[last:] == rows[last:]
+
+
 def test_of_equal_votes_the_lower_class_wins():
     gallery, labels = torch.eye(4)[[0, 0, 1, 1]], torch.tensor([2, 1, 0, 0])
     assert neighbours.classify(torch.eye(4)[:1], gallery, labels, 3, k=2, backend="torch").tolist() == [1]

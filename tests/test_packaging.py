@@ -53,6 +53,7 @@ def test_lock_is_what_this_environment_has_and_needs():
         assert metadata.version(name).split("+")[0] == version(LOCKED[name]), name
 
 
+@pytest.mark.slow
 def test_make_lock_names_the_same_packages_again():
     command = [sys.executable, ".ci/lock.py", "requirements.lock"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)

@@ -17,6 +17,8 @@ from studylib.study import Job
 from studylib.training import Run, train
 from studylib.transfer import Knn, LinearProbe
 
+pytestmark = pytest.mark.slow
+
 UNSEEN = "glyphs_georgian/few"
 KNN = Evaluation(dataset=UNSEEN, layers=("stage3", "stage5", "projector9"), measures="papers", protocols=(Knn(),))
 LINEAR = Evaluation(dataset=UNSEEN, measures="none", protocols=(LinearProbe(values=2),))
@@ -178,6 +180,7 @@ def test_what_is_computed_again_replaces_what_was_published(here):
     assert len(lines()) == len(whole)
     metrics = run.metrics()
     run.write_rows([row | {"knn_top1": row["knn_top1"] / 2} for row in metrics if "knn_top1" in row], run.timing())
+    evaluate.evaluate(run, LINEAR)  # what was computed of the other weights is not found for these
     publish(one)
     assert not [line for line in lines() if line.startswith(f"{run.name},papers,")]
     assert [line for line in lines() if line.startswith(f"{run.name},linear,")]
@@ -282,14 +285,8 @@ def test_results_on_other_images_are_not_used_and_those_on_images_that_are_not_h
     known = evaluate.checksum(dataset)[:10]
     replaced("data", known, "0123456789")
     assert not job.done and study.table([job]).empty
-    checksum = evaluate.checksum
-
-    def absent(name):
-        if name == dataset:
-            raise InputError("data", name, "is in none of the folders")
-        return checksum(name)
-
-    monkeypatch.setattr(published, "checksum", absent)
+    present = published.present
+    monkeypatch.setattr(published, "present", lambda name: "" if name == dataset else present(name))
     assert job.done and len(study.table([job]))
 
 

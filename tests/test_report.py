@@ -18,6 +18,8 @@ from studylib.papers import published
 from studylib.report import statistics, style, tables
 from studylib.report.components import VARIANTS
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("sl", "sl_mlp")
 SETS = ("glyphs", "glyphs_greek", "digits")
 

@@ -11,6 +11,8 @@ from studylib.errors import InputError
 from studylib.report import correlation
 from studylib.report.figures import _render
 
+pytestmark = pytest.mark.slow
+
 METHODS = ("sl", "sl_mlp", "look", "trex", "supcon", "simclr", "byol", "dino")
 
 

@@ -13,6 +13,8 @@ from studylib.papers import published
 from studylib.report import layout, style
 from studylib.report.components import VARIANTS
 
+pytestmark = pytest.mark.slow
+
 ROW = {"scale": "quick", "epoch": 4, "dataset": "digits", "layer": "stage5", "split": "test", "protocol": "a probe"}
 
 

@@ -8,6 +8,8 @@ from studylib import report
 from studylib.errors import InputError
 from studylib.report.figures import _render
 
+pytestmark = pytest.mark.slow
+
 
 def row(method, seed, layer, measure, value, protocol="p", epoch=4, dataset="glyphs"):
     about = {"scale": "test", "method": method, "variant": method, "run": f"{method}{seed}", "seed": seed, "epoch": epoch}

@@ -7,6 +7,8 @@ import pytest
 
 from studylib import report
 
+pytestmark = pytest.mark.slow
+
 SETS = ["greek", "digits"]
 
 

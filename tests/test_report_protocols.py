@@ -8,6 +8,8 @@ import pytest
 from studylib import report
 from studylib.report import statistics
 
+pytestmark = pytest.mark.slow
+
 SETS = ("one", "two", "three")
 SMALL = ("two", "three")
 

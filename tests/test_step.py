@@ -17,6 +17,8 @@ from studylib.methods.batch import STEADY
 from studylib.training.capture import WARM_UP, Captured, largest_difference
 from studylib.training.step import Inputs, Step
 
+pytestmark = pytest.mark.slow
+
 CLASSES, SIDE = 4, 24
 VARIANTS = {method: (method, {}) for method in METHODS}
 VARIANTS |= {f"look, {start}": ("look", {"look.start": start}) for start in ("warmup", "ramp", "fixed")}

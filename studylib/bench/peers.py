@@ -205,7 +205,7 @@ def plain_dataset(config: RunConfig, images: ImageSet) -> Dataset:
     from torchvision import transforms
 
     options = config.augmentation
-    size = options.size or images.images.shape[-1]
+    size = options.size or images.size
     crop = transforms.RandomResizedCrop(size, options.crop_scale, options.crop_ratio)
     return Pictures(images, transforms.Compose([crop, after_the_crop(options, images)]))
 
@@ -218,7 +218,7 @@ def lightly_dataset(config: RunConfig, images: ImageSet) -> Any:
     options, multi_crop = config.augmentation, config.multi_crop
     scales = options.crop_scale, multi_crop.local_scale
     transform = MultiCropTranform(
-        crop_sizes=(options.size or images.images.shape[-1], multi_crop.local_size),
+        crop_sizes=(options.size or images.size, multi_crop.local_size),
         crop_counts=(multi_crop.global_crops, multi_crop.local_crops),
         crop_min_scales=tuple(low for low, _ in scales),
         crop_max_scales=tuple(high for _, high in scales),

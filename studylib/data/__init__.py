@@ -12,7 +12,20 @@ from studylib.data.download import fetch
 from studylib.data.imageset import ImageSet
 from studylib.errors import InputError, choose, require
 
-__all__ = ["DETECTION", "EMBEDDED", "ImageSet", "available", "boxes", "check", "fetch", "find", "forget", "load"]
+__all__ = [
+    "DETECTION",
+    "EMBEDDED",
+    "ImageSet",
+    "available",
+    "boxes",
+    "check",
+    "checksum",
+    "fetch",
+    "find",
+    "forget",
+    "is_here",
+    "load",
+]
 
 DETECTION = ("scenes", "scenes/few", "coco")
 """names of the sets of images with boxes, which `boxes` gives"""
@@ -50,13 +63,41 @@ def load(spec: str) -> ImageSet:
     Raises:
         InputError: it is unknown, missing or damaged, or cannot be trained and tested on.
     """
-    file = packed.find(spec.partition("@")[0].partition("/")[0])
-    return _load(spec, tuple(files.stamp(part) for part in (file, file.with_suffix(".json")) if part.exists()) if file else ())
+    return _load(spec, _stamps(spec))
+
+
+def checksum(spec: str) -> str:
+    """SHA-256 of the images and labels of the set ``spec``; read once in a process, unless its files change.
+
+    Raises:
+        InputError: as `find`.
+    """
+    return _checksum(spec, (*_stamps(spec), *paths.data_folders()))
+
+
+def is_here(spec: str) -> bool:
+    """Whether the set ``spec`` can be read."""
+    try:
+        return bool(checksum(spec))
+    except InputError:
+        return False
 
 
 def forget() -> None:
     """Read sets anew from now on."""
     _load.cache_clear()
+    _checksum.cache_clear()
+
+
+def _stamps(spec: str) -> tuple[tuple[int, int], ...]:
+    """Of the files of a packed set, so that what is kept of it in a process is not used when they have changed."""
+    file = packed.find(spec.partition("@")[0].partition("/")[0])
+    return tuple(files.stamp(part) for part in (file, file.with_suffix(".json")) if part.exists()) if file else ()
+
+
+@lru_cache
+def _checksum(spec: str, _files: tuple) -> str:
+    return find(spec).checksum
 
 
 @lru_cache(maxsize=2)  # the pre-training set, and the one that features are taken of

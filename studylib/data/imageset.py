@@ -34,6 +34,11 @@ class ImageSet:
         return len(self.classes)
 
     @property
+    def size(self) -> int:
+        """The shorter side of the images in pixels: what ``augmentation.size`` 0 stands for."""
+        return min(self.images.shape[-2:])
+
+    @property
     def train(self) -> "ImageSet":
         """The training rows."""
         return self.select((self.split == 0).nonzero()[:, 0])

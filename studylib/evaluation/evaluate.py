@@ -3,20 +3,19 @@
 import hashlib
 import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from studylib import device as devices
-from studylib import files, paths, precision
-from studylib.data import DETECTION, find, load
+from studylib import files, precision
+from studylib.data import DETECTION, checksum, find, load
 from studylib.errors import InputError, choose
 from studylib.evaluation.features import PROTOCOL as EXTRACTION
 from studylib.evaluation.features import extract
 from studylib.evaluation.measure import MEASURES
 from studylib.evaluation.probe import PROTOCOLS, Subject, name_of, probe
 from studylib.external import External
-from studylib.training import Run
+from studylib.training import Run, refuse_other_data
 from studylib.transfer import Knn, LinearProbe
 
 
@@ -72,9 +71,9 @@ class Part:
         return hashlib.sha256(f"{EXTRACTION} {self.task!r}".encode()).hexdigest()[:10]
 
     def file(self, source: Run | External) -> Path:
-        """Where its rows are stored; the name depends on all that they do."""
+        """Where its rows are stored; the name depends on all that they do: weights, images, settings and version."""
         name = self.dataset.replace("/", "_").replace("@", "_")
-        given = f"{EXTRACTION} {self.version} {checksum(self.dataset)} {self.epoch} {self.layer} {self.task!r}"
+        given = f"{EXTRACTION} {self.version} {source.trained} {checksum(self.dataset)} {self.epoch} {self.layer} {self.task!r}"
         key = hashlib.sha256(given.encode()).hexdigest()[:10]
         return source.folder / "results" / f"{name}-{self.layer}-{self.kind}-{key}.json"
 
@@ -88,16 +87,6 @@ def parts(evaluation: Evaluation) -> list[Part]:
 def cached(source: Run | External, evaluation: Evaluation) -> list[Path]:
     """Files that hold the rows of an evaluation once it is done: one for each layer of the measures and of each protocol."""
     return [part.file(source) for part in parts(evaluation)]
-
-
-def checksum(dataset: str) -> str:
-    """Of the images and labels of a set; read once in a process."""
-    return _checksum(dataset, tuple(paths.data_folders()))
-
-
-@cache
-def _checksum(dataset: str, folders: tuple[Path, ...]) -> str:
-    return find(dataset).checksum
 
 
 def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
@@ -116,8 +105,8 @@ def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, A
 
 
 def _compute(source: Run | External, evaluation: Evaluation, missing: list[Part]) -> None:
-    if source.pretraining_set and checksum(source.pretraining_set) != source.data_sha256:
-        raise InputError("run", source.name, f"was trained on another {source.pretraining_set}; move {source.folder} away")
+    if isinstance(source, Run):
+        refuse_other_data([source])
     wanted = {part.layer for part in missing}
     upstream = None
     if any(isinstance(part.task, str) for part in missing) and source.pretraining_set not in (None, evaluation.dataset):

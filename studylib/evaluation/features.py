@@ -12,6 +12,7 @@ from studylib import device as devices
 from studylib import paths, precision
 from studylib.data import ImageSet
 from studylib.data.augment import to_float
+from studylib.errors import RunError
 from studylib.external import External
 from studylib.training import Run, checkpoint
 
@@ -51,12 +52,13 @@ def extract(
 
     Raises:
         InputError: the run has no such snapshot, or there is no such device.
+        RunError: a feature is not finite; nothing is kept.
     """
     where = devices.find(device)
     weights, name = run.snapshot(epoch).stem, images.name.replace("/", "_").replace("@", "_")
     files = {}
     for layer in run.layers if layers is None else [layer for layer in run.layers if layer in layers]:
-        key = hashlib.sha256(f"{PROTOCOL} {layer} {images.checksum}".encode()).hexdigest()[:10]
+        key = hashlib.sha256(f"{PROTOCOL} {layer} {images.checksum} {run.trained}".encode()).hexdigest()[:10]
         files[layer] = paths.cache() / "features" / f"{run.name}-{weights}-{name}-{layer}-{key}.pt"
     missing = [layer for layer, file in files.items() if not file.exists()]
     if missing:
@@ -80,4 +82,11 @@ def _compute(
             seen = network.layers(to_float(batch.to(device), size))
             for layer in layers:
                 found[layer].append(seen[layer].float().cpu())
-    return {layer: torch.cat(parts) for layer, parts in found.items()}
+    whole = {layer: torch.cat(parts) for layer, parts in found.items()}
+    for layer, values in whole.items():
+        if strange := int((~values.isfinite()).any(1).sum()):
+            fix = "its weights or their normalisation are broken; no protocol can use it"
+            raise RunError(
+                f"{run.name}: features of {strange} of {len(values)} images of {images.name} at {layer} are not finite; {fix}"
+            )
+    return whole

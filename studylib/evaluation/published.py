@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from studylib import files, paths
+from studylib.data import checksum, is_here
 from studylib.errors import InputError, choose
 from studylib.evaluation import pretraining
-from studylib.evaluation.evaluate import Evaluation, Part, checksum, parts
+from studylib.evaluation.evaluate import Evaluation, Part, parts
 from studylib.training import Run
 
 SWITCH = "STUDYLIB_PUBLISHED"
@@ -226,10 +227,7 @@ def valid(row: Row, version: int) -> bool:
 
 def present(dataset: str) -> str:
     """Short checksum of the data set ``dataset``; empty if it is not here."""
-    try:
-        return checksum(dataset)[:10]
-    except InputError:
-        return ""
+    return checksum(dataset)[:10] if is_here(dataset) else ""
 
 
 def written(key: Key, version: int, about: dict[str, Any], found: list[dict[str, Any]]) -> list[Row]:

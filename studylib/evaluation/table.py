@@ -68,7 +68,7 @@ def evaluate_sets(
 
 
 def accuracy_rows(results: Sequence[SetResult], *, mean: bool) -> list[dict[str, Any]]:
-    """A row of accuracies in % for each data set and, with ``mean``, their mean log-odds, each over the sets that have it."""
+    """A row of accuracies in % for each data set and, with ``mean``, the mean log-odds of those that all sets have."""
     rows = [
         {"data set": result.dataset} | {name: f"{value:.1f}" for name, value in result.accuracies.items()} for result in results
     ]
@@ -77,6 +77,7 @@ def accuracy_rows(results: Sequence[SetResult], *, mean: bool) -> list[dict[str,
         for result in results:
             for name, value in result.accuracies.items():
                 values.setdefault(name, []).append(value)
-        means = {name: f"{sum(map(log_odds, column)) / len(column):.3f}" for name, column in values.items()}
+        whole = {name: column for name, column in values.items() if len(column) == len(results)}
+        means = {name: f"{sum(map(log_odds, column)) / len(column):.3f}" for name, column in whole.items()}
         rows.append({"data set": "mean log-odds"} | means)
     return rows

@@ -58,7 +58,7 @@ def training_cost(run: Run) -> str:
     epochs, batch, crops = config.optimisation.epochs, config.optimisation.batch, config.multi_crop
     steps = len(images.train.labels) // batch
     count = epochs * steps * batch
-    side = config.augmentation.size or images.images.shape[-1]
+    side = config.augmentation.size or images.size
     passes = crops.global_crops + crops.local_crops * (crops.local_size / side) ** 2
     return (
         f"{epochs} epochs of {steps} steps of {batch} images: {count:,} images of {images.num_classes} classes\n"

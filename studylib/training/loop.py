@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from studylib import device as devices
 from studylib import distributed, files, paths, precision
 from studylib.config import Optimisation, RunConfig
-from studylib.data import ImageSet, load
+from studylib.data import ImageSet, checksum, is_here, load
 from studylib.data.augment import draw
 from studylib.errors import RESUME_EXIT, InputError, RunError
 from studylib.methods import METHODS
@@ -61,6 +61,7 @@ def train(
     """
     run = Run(config)
     if run.done:
+        refuse_other_data([run])
         return run.folder
     where = devices.find(device)
     if where.type == "cuda":
@@ -94,8 +95,7 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
         stored = checkpoint.load(run.checkpoint, device)
         step.load(stored)
         state = {name: stored[name] for name in state}
-    if run.data_sha256 not in (None, images.checksum):
-        raise InputError("data", config.data, f"is not what {config.name} was begun on; move {run.folder} away to train anew")
+    refuse_other_data([run])
     if run.processes not in (None, distributed.size()):
         raise InputError("processes", distributed.size(), f"{config.name} was begun with {run.processes}; go on with as many")
     distributed.refuse_difference([state["epoch"], state["step"]], f"the checkpoints that they see in {run.folder}")
@@ -150,6 +150,7 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
 
         stepped = time.monotonic()
         clock = {"epoch": epoch + 1, "images_per_s": steps * settings.batch / (stepped - started), **passes}
+        refuse_not_finite(method, epoch + 1, settings)
         row = {"epoch": epoch + 1, "step": (epoch + 1) * steps, "lr": rate}
         for name, total in step.totals.items():
             row[name] = float(total) / steps
@@ -174,7 +175,7 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
 
 def refuse_unfit(config: RunConfig, images: ImageSet) -> None:
     """Raise an `InputError` where settings, data and the number of processes do not fit together."""
-    settings, side, count = config.optimisation, images.images.shape[-1], int((images.split == 0).sum())
+    settings, count = config.optimisation, int((images.split == 0).sum())
     steps = count // settings.batch
     if steps == 0:
         raise InputError("optimisation.batch", settings.batch, f"{config.data} has only {count} training images")
@@ -184,8 +185,8 @@ def refuse_unfit(config: RunConfig, images: ImageSet) -> None:
         ("augmentation.size", config.augmentation.size),
         ("multi_crop.local_size", config.multi_crop.local_size),
     ):
-        if size > side:
-            raise InputError(name, size, f"is larger than the {side} px images of {config.data}")
+        if size > images.size:
+            raise InputError(name, size, f"is larger than the {images.size} px images of {config.data}")
     if (
         config.method == "look"
         and config.look.start == "filled"
@@ -197,8 +198,9 @@ def refuse_unfit(config: RunConfig, images: ImageSet) -> None:
 
 
 def keep(run: Run, epoch: int, method: nn.Module, images: ImageSet) -> None:
-    """Write the weights after ``epoch`` epochs, with the number of classes and the image size they belong to."""
-    content = {"classes": images.num_classes, "size": images.images.shape[-1], "weights": method.state_dict()}
+    """Write the weights after ``epoch`` epochs, with the number of classes and the side of the images they were trained on."""
+    size = run.config.augmentation.size or images.size
+    content = {"classes": images.num_classes, "size": size, "weights": method.state_dict()}
     checkpoint.save(run.snapshot(epoch), content)
 
 
@@ -238,6 +240,31 @@ def refuse_divergence(state: dict[str, Any], totals: dict[str, Tensor], settings
             f"diverged: mean loss {mean:.3g} in epoch {state['epoch'] + 1} after step {state['step']} (first loss {first:.3g});"
             f" the last good checkpoint is kept; lower optimisation.lr={settings.lr:g}"
         )
+
+
+def refuse_not_finite(method: nn.Module, epoch: int, settings: Optimisation) -> None:
+    """Raise a `RunError` when a weight or a statistic is not finite, which the loss of the step before cannot tell."""
+    named = (name for name, value in method.state_dict().items() if value.is_floating_point() and not value.isfinite().all())
+    if strange := next(named, None):
+        raise RunError(
+            f"diverged: {strange} is not finite after epoch {epoch}; the last good checkpoint is kept; "
+            f"lower optimisation.lr={settings.lr:g}"
+        )
+
+
+def refuse_other_data(runs: Iterable[Run]) -> None:
+    """Raise an `InputError` that names the runs whose data set has other images now than those that they were begun on.
+
+    Of a set that is not here nothing can be said.
+    """
+    changed: dict[str, list[Run]] = {}
+    for run in runs:
+        if run.data_sha256 and is_here(run.config.data) and run.data_sha256 != checksum(run.config.data):
+            changed.setdefault(run.config.data, []).append(run)
+    for data, these in changed.items():
+        names = ", ".join(run.name for run in these)
+        fix = f"put the images back, or move {these[0].folder if len(these) == 1 else 'their folders'} away to train anew"
+        raise InputError("data", data, f"is not what {names} {'was' if len(these) == 1 else 'were'} begun on; {fix}")
 
 
 def fits(images: Tensor, device: torch.device) -> bool:

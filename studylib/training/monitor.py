@@ -7,6 +7,7 @@ import torch
 from studylib import neighbours
 from studylib.config import RunConfig
 from studylib.data import ImageSet
+from studylib.data.augment import to_float
 
 
 @torch.no_grad()
@@ -15,14 +16,15 @@ def upstream_accuracy(
 ) -> float:
     """kNN accuracy (%) of test images among training images, on at most ``monitor.queries`` and ``monitor.gallery``.
 
-    ``seed`` chooses the images.
+    ``seed`` chooses the images. They are whole and of the side trained at, as those that features are extracted of.
     """
     method.eval()
+    size = config.augmentation.size or train.size
     features = []
     for part, limit in ((train, config.monitor.gallery), (test, config.monitor.queries)):
         part = part.select(torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(seed))[:limit])
         batches = part.images.split(512)
-        found = [method.encoder(method.normalise(images.to(device).float() / 255)).float() for images in batches]
+        found = [method.encoder(method.normalise(to_float(images.to(device), size))).float() for images in batches]
         features.append((torch.cat(found), part.labels.to(device)))
     (gallery, gallery_labels), (queries, labels) = features
     k = min(20, len(gallery))

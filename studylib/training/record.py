@@ -6,6 +6,7 @@ alone · ``timing.jsonl`` the same epochs by the clock · ``record.json`` machin
 ``DONE`` when all of it is there.
 """
 
+import hashlib
 import json
 import platform
 import subprocess
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -62,7 +64,8 @@ class Run:
 
     @property
     def done(self) -> bool:
-        return (self.folder / "DONE").exists()
+        """Whether it is trained to its end and the weights of that are there."""
+        return (self.folder / "DONE").exists() and self.snapshot().exists()
 
     def snapshot(self, epoch: int | None = None) -> Path:
         """File with the weights after ``epoch`` epochs, by default all of them."""
@@ -143,6 +146,13 @@ class Run:
         return self.sessions()[0]["data_sha256"] if self.sessions() else None
 
     @property
+    def trained(self) -> str:
+        """Tells apart trainings of these settings, on other images or another machine: what is computed of one is not found
+        for the other. A hash of the losses of all epochs, all digits, and of the data's checksum."""
+        file = self.folder / "metrics.jsonl"
+        return _hash(file, files.stamp(file) if file.exists() else None, self.data_sha256)
+
+    @property
     def processes(self) -> int | None:
         """How many processes train it; nothing before it was started."""
         return self.sessions()[0].get("processes", 1) if self.sessions() else None
@@ -198,6 +208,12 @@ class Run:
                 raise InputError("run", str(self.folder), "holds other settings under the same id; move that folder away")
         else:
             files.write_json(file, to_dict(self.config))
+
+
+@lru_cache(maxsize=4096)
+def _hash(metrics: Path, stamp: tuple[int, int] | None, data: str | None) -> str:
+    content = metrics.read_bytes() if stamp else b""
+    return hashlib.sha256(content + str(data).encode()).hexdigest()[:10]
 
 
 def find_run(folder: Path) -> Run:

@@ -1,0 +1,153 @@
+"""What is stored belongs to the weights, images and settings it was computed from; what cannot be right is not stored."""
+
+import json
+import shutil
+
+import numpy
+import pytest
+import torch
+
+from studylib import data, study
+from studylib.cli import main
+from studylib.config import resolve
+from studylib.data import packed
+from studylib.errors import InputError, RunError
+from studylib.evaluation import features
+from studylib.evaluation.evaluate import Evaluation, evaluate
+from studylib.methods import METHODS
+from studylib.pool import Job
+from studylib.training import Run, checkpoint, train
+from studylib.transfer import Knn, RidgeProbe
+
+PROTOCOLS = (Knn(), RidgeProbe())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder of packed sets."""
+    (tmp_path / "packed").mkdir()
+    monkeypatch.setenv("STUDYLIB_DATA", str(tmp_path / "packed"))
+    return tmp_path / "packed"
+
+
+def pack(folder, name="toy", *, height=16, width=16, seed=0) -> None:
+    """A set of two classes, 96 training and 40 test images, whose means differ a little."""
+    random = numpy.random.default_rng(seed)
+    labels = numpy.arange(136) % 2
+    images = random.normal(110 + 25 * labels[:, None, None, None], 60, (136, height, width, 3)).clip(0, 255).astype(numpy.uint8)
+    numpy.savez(folder / f"{name}.npz", images=images, labels=labels, split=(numpy.arange(136) >= 96).astype(int))
+    about = {"classes": ["dark", "light"], "sha256_npz": packed.sha256(folder / f"{name}.npz")}
+    (folder / f"{name}.json").write_text(json.dumps(about))
+
+
+def config(spec="toy", **more):
+    settings = {"data": spec, "optimisation.batch": 32, "optimisation.epochs": 1, "optimisation.warmup_epochs": 0}
+    return resolve("smoke", "sl", 0, settings | {"monitor.every": 0} | more)
+
+
+def scores(run: Run, spec="toy") -> list[float]:
+    rows = evaluate(run, Evaluation(dataset=spec, measures="none", protocols=PROTOCOLS))
+    return [row["value"] for row in rows if "seconds" not in row["measure"]]
+
+
+def test_results_of_a_run_that_was_trained_anew_on_other_images_are_its_own(runs, folder, monkeypatch, tmp_path):
+    """The set in its place, the run moved away as the message says: nothing of the old weights is found for the new ones."""
+    pack(folder)
+    pack(folder, "other", seed=7)
+    train(config(), say=str)
+    first = scores(Run(config()), "other")
+    pack(folder, seed=1)
+    Run(config()).folder.rename(tmp_path / "away")
+    train(config(), say=str)
+    again = scores(Run(config()), "other")
+    monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "fresh"))
+    train(config(), say=str)
+    assert again == scores(Run(config()), "other") != first
+
+
+def test_runs_of_other_images_are_named_before_anything_is_computed(runs, folder, capsys):
+    pack(folder)
+    jobs = [Job(scale="smoke", variant="sl", config=config(), evaluations=())]
+    train(config(), say=str)
+    assert study.missing(jobs) == []
+    pack(folder, seed=1)
+    with pytest.raises(InputError, match=f"data='toy': is not what {config().name} was begun on; put the images back, or move"):
+        study.missing(jobs)
+    with pytest.raises(InputError, match="begun on"):
+        train(config(), say=str)
+    given = [f"{name}={value}" for name, value in (("data", "toy"), ("optimisation.batch", 32), ("optimisation.epochs", 1))]
+    given += ["optimisation.warmup_epochs=0", "monitor.every=0"]
+    command = ["pretrain", "--scale", "smoke", "--method", "sl", *(part for one in given for part in ("-p", one))]
+    assert main(command) == 2
+    assert f"error: data='toy': is not what {config().name} was begun on" in capsys.readouterr().err
+    for file in folder.iterdir():
+        file.unlink()
+    assert study.missing(jobs) == []  # of a set that is not here nothing can be said
+
+
+def test_a_checksum_is_that_of_the_images_that_are_there_now(folder, empty_cache):
+    pack(folder)
+    before = data.checksum("toy")
+    pack(folder, seed=1)
+    assert data.checksum("toy") == data.load("toy").checksum != before
+    assert data.is_here("toy") and not data.is_here("toys")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused_before_any_protocol_and_not_kept(runs, value):
+    run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 0}))
+    train(run.config, say=str)
+    content = checkpoint.load(run.snapshot())
+    content["weights"]["encoder.layer4.0.bn2.bias"][3] = value
+    checkpoint.save(run.snapshot(), content)
+    said = rf"{run.name}: features of \d+ of 288 images of glyphs_georgian/few at stage5 are not finite"
+    with pytest.raises(RunError, match=said):
+        evaluate(run, Evaluation(dataset="glyphs_georgian/few", measures="none", protocols=PROTOCOLS))
+    assert not list((runs / "cache").glob(f"features/{run.name}*")) and not list(run.folder.glob("results/*"))
+    evaluate(run, Evaluation(dataset="glyphs_georgian/few", measures="none", layers=("stage1",), protocols=PROTOCOLS))
+
+
+def test_a_run_whose_weights_are_not_finite_after_its_last_step_is_not_done(runs, monkeypatch):
+    """The loss of that step was finite: it is of the weights before."""
+    after = METHODS["sl"].after_step
+
+    def broken(self, batch):
+        after(self, batch)
+        if batch.progress > 0.95:
+            with torch.no_grad():
+                self.encoder.conv1.weight[0] = float("inf")
+
+    settings = resolve("smoke", "sl")
+    monkeypatch.setattr(METHODS["sl"], "after_step", broken)
+    with pytest.raises(RunError, match=r"diverged: encoder.conv1.weight is not finite after epoch 2; .*lower optimisation.lr"):
+        train(settings, say=str)
+    assert not Run(settings).done and not Run(settings).snapshot().exists()
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(48, 16, 0), (16, 48, 0), (32, 32, 16)])
+def test_features_are_taken_at_the_side_that_was_trained_at(runs, folder, height, width, size):
+    pack(folder, height=height, width=width)
+    run = Run(config(**{"augmentation.size": size}))
+    train(run.config, say=str)
+    seen: list[tuple[int, ...]] = []
+    _, side = run.network(None, torch.device("cpu"))
+    assert side == 16
+    hook = METHODS["sl"].layers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(METHODS["sl"], "layers", lambda self, images: seen.append((*images.shape[-2:],)) or hook(self, images))
+        features.extract(run, data.load("toy"))
+    assert set(seen) == {(16, 16)}
+
+
+def test_a_run_without_its_last_weights_is_not_done(runs):
+    run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 1}))
+    job = Job(scale="smoke", variant="sl", config=run.config, evaluations=())
+    train(run.config, say=str)
+    weights = checkpoint.load(run.snapshot())["weights"]
+    assert run.done and study.missing([job]) == []
+    shutil.rmtree(run.folder / "snapshots")
+    assert not run.done and study.missing([job]) == [job]
+    train(run.config, say=str)
+    again = checkpoint.load(run.snapshot())["weights"]
+    assert all(torch.equal(again[name], value) for name, value in weights.items())
