@@ -142,6 +142,7 @@ def evaluate(
       knn          20 weighted neighbours by cosine
       knn_grid     the same, k and temperature chosen on held-out training images
       linear       logistic regression, 20 C, chosen on held-out training images
+      train_linear the same, scored on the training images it was fitted on
       trex_small8  t-ReX's for small sets: L-BFGS, 30 trials of C
       trex_large   t-ReX's for large sets: SGD on normalised features, 30 trials
       broad12      broad12's (a benchmark of twelve domains): batch norm and a linear layer, its grid

@@ -28,6 +28,7 @@ from studylib.transfer import (
     MemoryFineTune,
     PerClass,
     RidgeProbe,
+    TrainLinear,
     TrexLarge,
     TrexSmall8,
     few_shot,
@@ -58,16 +59,20 @@ def jobs_of(
     """``seeds`` jobs for each of ``rows``, by default evaluated on the unseen classes alone.
 
     Where ``seeds`` is 0 there are as many as the scale's plan gives the grid: one number for it, or one for each row; what it
-    does not name has none. ``overrides`` are settings for every run; those of a row win.
+    does not name has none. Beyond the plan come those of the scale's ``published`` that are done, here or published.
+    ``overrides`` are settings for every run; those of a row win.
     """
     content = scale(scale_name)
-    plan = content.seeds.get(grid, 0)
+    plan, shown = (count.get(grid, 0) for count in (content.seeds, content.published))
     evaluations = evaluations or tuple(Evaluation(dataset=name, measures="none") for name in content.unseen)
     jobs = []
     for variant, (method, settings) in rows.items():
-        for seed in range(seeds or (plan.get(variant, 0) if isinstance(plan, dict) else plan)):
+        planned, beyond = (count.get(variant, 0) if isinstance(count, dict) else count for count in (plan, shown))
+        for seed in range(seeds or max(planned, beyond)):
             config = resolve(scale_name, method, seed, (overrides or {}) | settings)
-            jobs.append(Job(scale=scale_name, variant=variant, config=config, evaluations=evaluations))
+            job = Job(scale=scale_name, variant=variant, config=config, evaluations=evaluations)
+            if seeds or seed < planned or job.done:
+                jobs.append(job)
     return jobs
 
 
@@ -385,6 +390,27 @@ def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | N
     return jobs_of("strong_recipe", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
+OF_THE_REGIME = ("sl", "sl_mlp", "look", "trex_star")
+
+
+def regime(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+    """SL, SL-MLP, LOOK and t-ReX* trained until they have learned their training images, whose labels hide more or less.
+
+    Along training: how far the training images are learned (`TrainLinear`), and transfer to the same sets for all labels. Rows
+    are called ``sl glyphs@group``.
+    """
+    chosen, jobs = scale(scale_name).regime, []
+    for data in chosen.data:
+        given = chosen.common | (overrides or {}) | {"data": data}
+        rows = {f"{method} {data}": (method, chosen.methods.get(method, {})) for method in OF_THE_REGIME}
+        moments = (None, *before_end(resolve(scale_name, "sl", 0, given)))
+        learned = [Evaluation(dataset=data, epoch=epoch, measures="none", protocols=(TrainLinear(),)) for epoch in moments]
+        probes = [Evaluation(dataset=name, epoch=epoch, measures="none") for name in chosen.transfer for epoch in moments]
+        upstream = Evaluation(dataset=data, measures="none", protocols=UPSTREAM_PROBES)
+        jobs += jobs_of("regime", scale_name, rows, seeds, given, (*learned, *probes, upstream))
+    return jobs
+
+
 # Parts of grids: what one notebook shows of them.
 
 
@@ -440,6 +466,7 @@ GRIDS: dict[str, Callable[..., list[Job]]] = {
     "trex_memory": trex_memory,
     "trex_crops": trex_crops,
     "strong_recipe": strong_recipe,
+    "regime": regime,
 }
 
 

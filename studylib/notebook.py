@@ -25,6 +25,7 @@ from studylib.evaluation import features
 from studylib.external import External
 from studylib.pool import Job, is_interactive
 from studylib.report import claims
+from studylib.scale import Regime
 from studylib.training import Run
 
 WHOLE = ("display.max_colwidth", None, "display.max_rows", None)  # tables are shown with all their rows and words
@@ -94,6 +95,11 @@ class Notebook:
     def hiding(self) -> str:
         """The data set whose classes hide other labels, for claim L1."""
         return self._content.modes.data
+
+    @property
+    def regime(self) -> Regime:
+        """Data of the grid ``regime``: ``data``, the labels that are trained on, and ``transfer``."""
+        return self._content.regime
 
     @property
     def fine_tune(self) -> list[str]:

@@ -24,6 +24,20 @@ class Modes:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Regime:
+    """Data of the grid ``regime``: pre-training on labels that hide more or less, until the training images are learned."""
+
+    data: tuple[str, ...]
+    """the same images with other labels; none where the scale leaves this out"""
+    transfer: tuple[str, ...]
+    """what transfer is measured on, the same for all of ``data``"""
+    common: dict[str, Any]
+    """dotted settings of every run"""
+    methods: dict[str, Any]
+    """dotted settings of each method"""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """One file of ``studylib/scales``; data sets are named as `studylib.data.load` takes them."""
 
@@ -55,13 +69,16 @@ class Scale:
     backbone: str
     """the second encoder of grid ``backbones``"""
     modes: Modes
+    regime: Regime
+    published: dict[str, Any]
+    """as ``seeds``: runs beyond the plan that are shown where they are done, here or published, and never computed unasked"""
 
     def __post_init__(self) -> None:
         for method, settings in self.methods.items():
             choose(f"scales/{self.name}.yaml: method", method, METHODS)
             field = f"scales/{self.name}.yaml: methods.{method}"
             require(field, settings, isinstance(settings, dict), "must be settings with values")
-        for grid, seeds in self.seeds.items():
+        for grid, seeds in (*self.seeds.items(), *self.published.items()):
             counts = seeds.values() if isinstance(seeds, dict) else [seeds]
             good = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)
             fix = "must be a number of seeds from 0 up, or one for each row"

@@ -31,7 +31,7 @@ def runs(tmp_path_factory, glyph_cache: Path) -> Path:
 def test_there_are_notebooks():
     numbered = ("quickstart", "look", "sl_mlp", "trex", "projector_ablation", "feature_analysis", "transfer_gap", "claims")
     expected = {f"{number:02d}_{name}" for number, name in enumerate(numbered)}
-    assert set(NAMES) == expected | {"08_protocols", "pretrain"}
+    assert set(NAMES) == expected | {"08_protocols", "09_regime", "pretrain"}
 
 
 @pytest.mark.slow

@@ -49,8 +49,8 @@ def test_runs_of_a_seed_come_before_those_of_the_next_and_what_was_begun_first_a
 
 
 def test_stopped_in_time_and_called_again_it_ends_as_if_never_stopped(runs, monkeypatch, capfd):
-    command = "grid comparison --scale smoke --seeds 1 --workers 1 -p optimisation.epochs=10 --train-only"
-    every = train_only.in_order(grids.comparison("smoke", 1, {"optimisation.epochs": "10"}))
+    command = "grid comparison --scale smoke --seeds 1 --workers 1 -p optimisation.epochs=4 --train-only"
+    every = train_only.in_order(grids.comparison("smoke", 1, {"optimisation.epochs": "4"}))
     first, second = (Run(one.config) for one in every)
 
     def clock():
@@ -79,7 +79,7 @@ def test_stopped_in_time_and_called_again_it_ends_as_if_never_stopped(runs, monk
     for one in every:
         stopped, whole = (folder / one.config.name for folder in (runs, runs / "uninterrupted"))
         assert (stopped / "metrics.jsonl").read_bytes() == (whole / "metrics.jsonl").read_bytes()
-        found, expected = (checkpoint.load(run / "snapshots" / "epoch-0010.pt")["weights"] for run in (stopped, whole))
+        found, expected = (checkpoint.load(run / "snapshots" / "epoch-0004.pt")["weights"] for run in (stopped, whole))
         assert found.keys() == expected.keys()
         assert all(torch.equal(found[name], expected[name]) for name in found)
 

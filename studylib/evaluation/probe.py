@@ -50,6 +50,11 @@ def _frozen(run: Callable) -> Callable[[Subject, Any], Any]:
     return lambda subject, protocol: run(*subject.parts, protocol)
 
 
+def _on_training_images(subject: Subject, protocol: transfer.TrainLinear) -> transfer.LinearResult:
+    train, labels, *_, classes = subject.parts
+    return transfer.linear_probe(train, labels, train, labels, classes, protocol)
+
+
 def _trained(run: Callable, *, frozen: bool = False) -> Callable[[Subject, Any], Any]:
     """Of the whole encoder; ``features`` of its output are handed on where the protocol can keep it frozen."""
 
@@ -86,6 +91,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "knn": Protocol(transfer.Knn, _frozen(transfer.knn_accuracy), 4),
     "knn_grid": Protocol(transfer.KnnGrid, _frozen(transfer.knn_grid_accuracy), 4),
     "linear": Protocol(transfer.LinearProbe, _frozen(transfer.linear_probe), 4),
+    "train_linear": Protocol(transfer.TrainLinear, _on_training_images, 1),
     "trex_small8": Protocol(transfer.TrexSmall8, _frozen(transfer.trex_small8_probe), 4),
     "trex_large": Protocol(transfer.TrexLarge, _frozen(transfer.trex_large_probe), 4),
     "broad12": Protocol(transfer.Broad12, _frozen(transfer.broad12_probe), 4),
@@ -169,6 +175,6 @@ def probe(subject: Subject, protocol: Any) -> Iterator[dict[str, Any]]:
             value = getattr(result, item.name)
             if isinstance(value, bool | int | float) and not (ending and item.name == "images"):
                 numbers[item.name + ending] = float(value)
-    split, prefix = "all" if name == "episodes" else "test", prefix_of(protocol)
+    split, prefix = {"episodes": "all", "train_linear": "train"}.get(name, "test"), prefix_of(protocol)
     for measure, value in numbers.items():
         yield {"split": split, "protocol": protocol.describe(), "measure": f"{prefix}_{measure}", "value": value}

@@ -48,6 +48,7 @@ from studylib.report.protocols import (
     trex_score,
 )
 from studylib.report.prototypes import PROTOTYPES, class_vectors
+from studylib.report.regime import regime, regime_ends, trained_enough
 from studylib.report.samples import samples, training_samples
 from studylib.report.settings import settings
 from studylib.report.spectrum import spectrum
@@ -115,6 +116,8 @@ __all__ = [
     "protocols_of",
     "random_start",
     "reading",
+    "regime",
+    "regime_ends",
     "rho",
     "rivals",
     "rivals_reading",
@@ -128,6 +131,7 @@ __all__ = [
     "stagewise",
     "strongest",
     "summary",
+    "trained_enough",
     "training_cost",
     "training_curves",
     "training_reading",

@@ -9,7 +9,7 @@ from studylib.transfer.linear import LinearResult, Path, fit_path, linear_probe
 from studylib.transfer.linear_fine_tune import LinearFineTune, linear_fine_tune_accuracy
 from studylib.transfer.memory_fine_tune import MemoryFineTune, MemoryFineTuneResult, memory_fine_tune_accuracy
 from studylib.transfer.per_class import PerClass, PerClassResult, per_class_accuracy
-from studylib.transfer.protocols import Knn, KnnGrid, LinearProbe
+from studylib.transfer.protocols import Knn, KnnGrid, LinearProbe, TrainLinear
 from studylib.transfer.ridge import Ridge, RidgeProbe, RidgeResult, fit_ridge, ridge_probe
 from studylib.transfer.trex_large import TrexLarge, TrexLargeResult, trex_large_probe
 from studylib.transfer.trex_small8 import TrexSmall8, TrexSmall8Result, trex_small8_probe
@@ -39,6 +39,7 @@ __all__ = [
     "Ridge",
     "RidgeProbe",
     "RidgeResult",
+    "TrainLinear",
     "Trainable",
     "TrexLarge",
     "TrexLargeResult",

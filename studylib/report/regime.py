@@ -1,0 +1,114 @@
+"""Transfer beyond SL's along training, against how far the training images are learned."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from studylib.report import statistics, style, tables
+
+LEARNED = 95.0  # ours, %: accuracy on the training images from which on a network counts as trained
+SHARE = 0.9  # ours: of SL's accuracy on held-out images of the same classes, what a method must reach to be compared with it
+
+
+def gains(frame: pd.DataFrame, transfer: Sequence[str], measure: str = "linear_top1") -> pd.DataFrame:
+    """Rows (method, data, epoch, seed, gain, learned): log-odds on ``transfer`` beyond those of SL with the same seed, epoch
+    and labels, and SL's accuracy on its training images then (%).
+
+    ``frame`` holds the results of the grid ``regime``, whose variants are ``METHOD DATA``. What lacks a set or SL is left out.
+    """
+    frame = frame.assign(data=frame["variant"].str.split(" ", n=1).str[-1])
+    at = ["data", "epoch", "seed"]
+    learned = statistics.select(frame, measure="train_linear_top1", method="sl").rename(columns={"value": "learned"})
+    means = [
+        statistics.over_datasets(part, transfer).assign(data=data)
+        for (data, _), part in statistics.select(frame, measure=measure, split="test", dataset=list(transfer)).groupby(at[:2])
+    ]
+    found = pd.concat(means) if means else frame[:0]
+    first = statistics.select(found, method="sl").rename(columns={"value": "of_sl"})
+    joined = found.merge(first[[*at, "of_sl"]], on=at).merge(learned[[*at, "learned"]], on=at)
+    joined = joined[joined["method"] != "sl"].assign(gain=joined["value"] - joined["of_sl"])
+    return joined[["method", *at, "gain", "learned"]].sort_values(["data", "method", "epoch", "seed"], ignore_index=True)
+
+
+def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str]) -> tuple[Figure, pd.DataFrame]:
+    """(figure, plotted data): the gain in transfer over SL on y, SL's accuracy on its training images on x, along training.
+
+    A panel for each of ``data``, a line for each method: means over seeds, their 95 % intervals at the end of training, single
+    seeds faint. Right of the dotted line SL has learned its training images (`LEARNED`).
+    """
+    rows = gains(frame, transfer)
+    by = ["data", "method", "epoch"]
+    table = statistics.over_seeds(rows.rename(columns={"gain": "value"}), by)
+    table = table.merge(rows.groupby(by, as_index=False)["learned"].mean(), on=by)
+    figure = style.canvas(2, 2.5)
+    panels = figure.subplots(1, len(data), sharey=True, squeeze=False).ravel()
+    for axes, name in zip(panels, data, strict=True):
+        here = table[table["data"] == name]
+        axes.axhline(0, color=style.look("sl").colour, linewidth=0.9)
+        axes.axvline(LEARNED, color=style.GREY, linewidth=0.7, linestyle=":")
+        for method, part in style.by_method(here):
+            part, drawn = part.sort_values("epoch"), style.look(method)
+            single = rows[(rows["data"] == name) & (rows["method"] == method)]
+            axes.plot(single["learned"], single["gain"], ".", color=style.lighter(drawn.colour), markersize=2.5, zorder=1)
+            axes.plot(part["learned"], part["mean"], color=drawn.colour, marker=drawn.marker, markersize=3)
+            end = part.iloc[-1]
+            style.mark(axes, end["learned"], end["mean"], end["half_width"], method)
+        axes.set_title(LABELS.get(name.partition("@")[2], style.dataset_label(name)))
+        axes.set_xlabel("SL: accuracy on training images (%)")
+        if here.empty:
+            style.absent(axes)
+    panels[0].set_ylabel("Transfer beyond SL (log-odds)")
+    style.legend(figure, table["method"], line=True)
+    style.note(
+        figure, f"{style.seeds(table)}; above 0: transfers better than SL; log-odds of linear top-1, {len(transfer)} sets"
+    )
+    return figure, table
+
+
+LABELS = {"group": "6 classes of six characters", "triple": "12 classes of three", "": "36 classes of one"}
+
+
+def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of the networks at the end of training: accuracy on training images, on held-out images of the same classes and
+    its share of SL's, and whether that is enough for a comparison (`LEARNED` for SL, `SHARE` for the others)."""
+    end = statistics.at_end(frame.assign(data=frame["variant"].str.split(" ", n=1).str[-1]))
+    found = [
+        statistics.select(end, measure="train_linear_top1").assign(what="training"),
+        statistics.select(end, measure="linear_top1", split="test")[lambda rows: rows["dataset"] == rows["data"]].assign(
+            what="held_out"
+        ),
+    ]
+    table = statistics.over_seeds(pd.concat(found), ["data", "method", "what"])
+    body = []
+    for data, of_data in table.groupby("data", sort=False):
+        values = of_data.pivot(index="method", columns="what", values="mean")
+        if "sl" not in values.index:
+            continue
+        trained = values.loc["sl", "training"] >= LEARNED
+        for method in style.ordered(values.index):
+            share = values.loc[method, "held_out"] / values.loc["sl", "held_out"]
+            body.append(
+                {"Labels": LABELS.get(data.partition("@")[2], data), "Method": style.look(method).label}
+                | {"n": int(of_data.loc[of_data["method"] == method, "n"].min())}
+                | {"Training images (%)": f"{values.loc[method, 'training']:.1f}"}
+                | {"Held-out images (%)": f"{values.loc[method, 'held_out']:.1f}", "Share of SL's": f"{share:.2f}"}
+                | {"Trained enough": "yes" if trained and share >= SHARE else "no"}
+            )
+    return pd.DataFrame(body)
+
+
+def regime_ends(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str]) -> pd.DataFrame:
+    """A table of `gains` at the end of training, for each of ``data`` and each method, and whether the interval excludes 0."""
+    rows = gains(frame, transfer)
+    end = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")].rename(columns={"gain": "value"})
+    body = []
+    for row in statistics.over_seeds(end, ["data", "method"]).to_dict("records"):
+        found = (row["mean"], row["half_width"], row["n"])
+        said = {"supported": "better than SL", "contradicted": "worse than SL"}
+        body.append(
+            {"Labels": LABELS.get(row["data"].partition("@")[2], row["data"]), "Method": style.look(row["method"]).label}
+            | {"Transfer beyond SL (log-odds)": tables.number(*found, "linear_top1_log_odds", signed=True), "n": row["n"]}
+            | {"Reading": said.get(statistics.verdict(*found, "higher"), "undecided")}
+        )
+    return pd.DataFrame(body)
