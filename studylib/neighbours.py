@@ -22,8 +22,8 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto") -
     order of the gallery, and of those that compete for the last places the first ones are taken, whatever the backend.
     Results are where ``gallery`` is.
 
-    ``backend``: ``torch`` (holds no more than 64 MB of the similarities), ``faiss`` (an exact flat index, on the GPU if
-    the gallery is there), or ``auto`` for faiss where it is installed and can. All are exact.
+    ``backend``: ``torch`` (holds no more than 64 MB of the similarities, but for queries near equal rows), ``faiss`` (an exact
+    flat index, on the GPU if the gallery is there), or ``auto`` for faiss where it is installed and can. All are exact.
 
     Raises:
         InputError: k is not in 1 ... N, the widths differ, or the backend is unknown.
@@ -37,18 +37,34 @@ def search(queries: Tensor, gallery: Tensor, k: int, *, backend: str = "auto") -
         backend = "faiss" if _faiss_can(gallery, more) else "torch"
     queries, gallery = (functional.normalize(rows.float(), dim=1) for rows in (queries.to(gallery.device), gallery))
     similarity, rows = _ordered(*(_faiss if backend == "faiss" else _torch)(queries, gallery, more))
-    contested = (similarity[:, k - 1] - similarity[:, -1] <= TIE).nonzero()[:, 0] if more > k else rows.new_empty(0)
+    contested = _contested(similarity, rows, gallery)
     similarity, rows = similarity[:, :k].contiguous(), rows[:, :k].contiguous()
-    for part in contested.split(max(1, BLOCK // len(gallery))):
+    for part in contested.split(GROUPS) if len(contested) else ():
         similarity[part], rows[part] = _first(queries[part], gallery, k)
     return similarity, rows
 
 
+def _contested(similarity: Tensor, rows: Tensor, gallery: Tensor) -> Tensor:
+    """Queries among whose neighbours, or the first one beyond, two that follow each other are equal rows of the gallery.
+
+    A backend may sum them in another order, and so put either first.
+    """
+    query, place = (similarity[:, :-1] - similarity[:, 1:] <= TIE).nonzero(as_tuple=True)
+    pairs = zip(rows[query, place].split(CHUNK), rows[query, place + 1].split(CHUNK), strict=True)
+    equal = [(gallery[one] == gallery[other]).all(1) for one, other in pairs] if len(query) else []
+    return query[torch.cat(equal)].unique() if equal else query
+
+
 def _first(queries: Tensor, gallery: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k most similar, of equal ones the first; in float64, where equal rows have the same similarity to a float32."""
-    blocks = [(queries.double() @ block.double().T).float() for block in gallery.split(CHUNK)]
-    similarity, rows = torch.cat(blocks, dim=1).sort(dim=1, descending=True, stable=True)
-    return similarity[:, :k], rows[:, :k]
+    best = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.int64, device=gallery.device)
+    for start in range(0, len(gallery), CHUNK):
+        block = gallery[start : start + CHUNK]
+        values = torch.cat((best[0], (queries.double() @ block.double().T).float()), dim=1)
+        own = torch.arange(start, start + len(block), device=gallery.device).expand(len(queries), -1)
+        values, order = values.sort(dim=1, descending=True, stable=True)
+        best = values[:, :k], torch.cat((best[1], own), dim=1).gather(1, order[:, :k])
+    return best
 
 
 def _faiss_can(gallery: Tensor, k: int) -> bool:

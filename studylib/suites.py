@@ -5,7 +5,7 @@ from importlib import resources
 
 import yaml
 
-from studylib.data import EMBEDDED, find, packed
+from studylib.data import find, is_here
 from studylib.errors import InputError, choose
 
 
@@ -31,8 +31,7 @@ def missing(names: list[str]) -> dict[str, str]:
         try:
             find(name)
         except InputError as error:
-            base = name.partition("@")[0].partition("/")[0]
-            if base in EMBEDDED or packed.find(base):
+            if is_here(name):
                 raise
             found[name] = str(error)
     return found

@@ -55,7 +55,8 @@ def steps(method: str, overrides: dict) -> dict:
     return {"losses": torch.stack(losses), "gradients": gradients, "state": model.state_dict()}
 
 
-LONG = ("trex", {"optimisation.epochs": 4, "monitor.every": 0})  # trained to the end, and begun once more
+LONG = ("trex", {"optimisation.epochs": 3, "optimisation.batch": 128, "monitor.every": 0})
+"""trained to the end, and begun once more"""
 ALONE = ("sl", {"monitor.every": 0})  # begun by one process
 
 

@@ -15,6 +15,7 @@ from studylib.errors import InputError, RunError
 from studylib.evaluation import features
 from studylib.evaluation.evaluate import Evaluation, evaluate
 from studylib.methods import METHODS
+from studylib.models.encoder import Encoder
 from studylib.pool import Job
 from studylib.training import Run, checkpoint, train
 from studylib.transfer import Knn, RidgeProbe
@@ -119,7 +120,7 @@ def test_a_run_whose_weights_are_not_finite_after_its_last_step_is_not_done(runs
 
     settings = resolve("smoke", "sl")
     monkeypatch.setattr(METHODS["sl"], "after_step", broken)
-    with pytest.raises(RunError, match=r"diverged: encoder.conv1.weight is not finite after epoch 2; .*lower optimisation.lr"):
+    with pytest.raises(RunError, match=r"diverged: encoder.conv1.weight is not finite in epoch 2; .*lower optimisation.lr"):
         train(settings, say=str)
     assert not Run(settings).done and not Run(settings).snapshot().exists()
     monkeypatch.undo()
@@ -128,9 +129,14 @@ def test_a_run_whose_weights_are_not_finite_after_its_last_step_is_not_done(runs
 @pytest.mark.parametrize(("height", "width", "size"), [(48, 16, 0), (16, 48, 0), (32, 32, 16)])
 def test_features_are_taken_at_the_side_that_was_trained_at(runs, folder, height, width, size):
     pack(folder, height=height, width=width)
-    run = Run(config(**{"augmentation.size": size}))
-    train(run.config, say=str)
+    run = Run(config(**{"augmentation.size": size, "monitor.every": 1}))
     seen: list[tuple[int, ...]] = []
+    stages = Encoder.stages
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Encoder, "stages", lambda self, images: seen.append((*images.shape[-2:],)) or stages(self, images))
+        train(run.config, say=str)
+    assert set(seen) == {(16, 16)}  # by the steps and by the monitor
+    seen.clear()
     _, side = run.network(None, torch.device("cpu"))
     assert side == 16
     hook = METHODS["sl"].layers

@@ -156,7 +156,7 @@ def probe(subject: Subject, protocol: Any) -> Iterator[dict[str, Any]]:
 
     Measures are ``knn_top1`` (%), ``broad12_top1``, ``linear_C``, ``linear_converged``, ``trex_small8_seconds``, ...; those
     of ``per_class`` end in the number of images. Episodes are drawn from all images of the set, training and test;
-    everything else is fitted on training and scored on test images.
+    `TrainLinear` is scored on the training images; everything else is fitted on them and scored on test images.
 
     Raises:
         InputError: the data set is one that the protocol cannot use.

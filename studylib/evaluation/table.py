@@ -45,8 +45,8 @@ def evaluate_sets(
         settings = tuple(default(name, dataset) for name in names)
         kinds = {"measures": "all" if measures else "none", "protocols": settings}
         rows = evaluate(source, Evaluation(dataset=dataset, layers=(layer,), epoch=epoch, **kinds))
-        rows = [row for row in rows if row["split"] != "train"]
         described = [protocol.describe() for protocol in settings]
+        rows = [row for row in rows if row["split"] != "train" or row["protocol"] in described]
         yield SetResult(
             dataset,
             accuracies={

@@ -24,9 +24,9 @@ def reproduce(
 ) -> int:
     """Exit code of all notebooks that take a ``scale``, or of ``only`` some: 0, or that of the first which failed.
 
-    The runs that notebooks plan are carried out before; where some fail, the notebooks that need them say so. A failed notebook
-    does not keep the others from running; one that was stopped (75) does. One is not executed again if
-    it succeeded, nothing it depends on changed and all it made is still there. Executed copies go to
+    The runs of all grids are carried out before, unless ``only`` some are asked for; where one cannot be, the notebooks that
+    need it say so. A failed notebook does not keep the others from running; one that was stopped (75) does. One is not executed
+    again if it succeeded, nothing it depends on changed and all it made is still there. Executed copies go to
     ``runs/notebooks/<scale>``, the overview to ``runs/report/index.html``.
 
     Args:
@@ -36,7 +36,7 @@ def reproduce(
         seeds: of every row of every grid, 0 for what the scale plans; for notebooks that have this parameter.
 
     Raises:
-        InputError: unknown scale or notebook, unwritable runs folder, a data set that cannot be read; before anything runs.
+        InputError: unknown scale or notebook, unwritable runs folder; before anything runs.
         SystemExit: 75 after SIGTERM during the runs, when they have saved.
     """
     launch.check_scale(scale)
@@ -84,7 +84,7 @@ def compute(scale: str, seeds: int = 0) -> None:
         print(f"{scale}: {cost.cost(jobs)}", flush=True)
     try:
         study.run(jobs)
-    except RunError as error:
+    except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
 
 

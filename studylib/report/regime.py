@@ -54,7 +54,7 @@ def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str])
             axes.plot(part["learned"], part["mean"], color=drawn.colour, marker=drawn.marker, markersize=3)
             end = part.iloc[-1]
             style.mark(axes, end["learned"], end["mean"], end["half_width"], method)
-        axes.set_title(LABELS.get(name.partition("@")[2], style.dataset_label(name)))
+        axes.set_title(labels_of(name))
         axes.set_xlabel("SL: accuracy on training images (%)")
         if here.empty:
             style.absent(axes)
@@ -66,7 +66,16 @@ def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str])
     return figure, table
 
 
-LABELS = {"group": "6 classes of six characters", "triple": "12 classes of three", "": "36 classes of one"}
+LABELS = {
+    "glyphs@group": "6 classes of six characters",
+    "glyphs@triple": "12 classes of three",
+    "glyphs": "36 classes of one",
+}
+
+
+def labels_of(data: str) -> str:
+    """What the classes of ``data`` are, in words."""
+    return LABELS.get(data, style.dataset_label(data))
 
 
 def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
@@ -82,14 +91,14 @@ def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
     table = statistics.over_seeds(pd.concat(found), ["data", "method", "what"])
     body = []
     for data, of_data in table.groupby("data", sort=False):
-        values = of_data.pivot(index="method", columns="what", values="mean")
+        values = of_data.pivot(index="method", columns="what", values="mean").reindex(columns=["training", "held_out"])
         if "sl" not in values.index:
             continue
         trained = values.loc["sl", "training"] >= LEARNED
         for method in style.ordered(values.index):
             share = values.loc[method, "held_out"] / values.loc["sl", "held_out"]
             body.append(
-                {"Labels": LABELS.get(data.partition("@")[2], data), "Method": style.look(method).label}
+                {"Labels": labels_of(data), "Method": style.look(method).label}
                 | {"n": int(of_data.loc[of_data["method"] == method, "n"].min())}
                 | {"Training images (%)": f"{values.loc[method, 'training']:.1f}"}
                 | {"Held-out images (%)": f"{values.loc[method, 'held_out']:.1f}", "Share of SL's": f"{share:.2f}"}
@@ -103,11 +112,12 @@ def regime_ends(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[
     rows = gains(frame, transfer)
     end = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")].rename(columns={"gain": "value"})
     body = []
-    for row in statistics.over_seeds(end, ["data", "method"]).to_dict("records"):
+    table = statistics.over_seeds(end, ["data", "method"])
+    for row in table.sort_values("data", key=lambda names: names.map(list(data).index), kind="stable").to_dict("records"):
         found = (row["mean"], row["half_width"], row["n"])
         said = {"supported": "better than SL", "contradicted": "worse than SL"}
         body.append(
-            {"Labels": LABELS.get(row["data"].partition("@")[2], row["data"]), "Method": style.look(row["method"]).label}
+            {"Labels": labels_of(row["data"]), "Method": style.look(row["method"]).label}
             | {"Transfer beyond SL (log-odds)": tables.number(*found, "linear_top1_log_odds", signed=True), "n": row["n"]}
             | {"Reading": said.get(statistics.verdict(*found, "higher"), "undecided")}
         )

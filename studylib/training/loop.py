@@ -55,8 +55,8 @@ def train(
         say: receives one line per epoch.
 
     Raises:
-        InputError: data or settings cannot be used.
-        RunError: the loss is not finite or has grown tenfold; the last good checkpoint is kept.
+        InputError: data or settings cannot be used, or the run was begun on other images than its data set has.
+        RunError: the loss or a weight is not finite, or the loss has grown tenfold; the last good checkpoint is kept.
         SystemExit: with code 75 after SIGTERM, once the state is saved (``torchrun`` itself then exits with 1).
     """
     run = Run(config)
@@ -142,6 +142,7 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
                 stopping, due = distributed.any_of(stop.is_set(), time.monotonic() - last_save >= save_every_s)
                 if stopping or due:
                     refuse_divergence(state, step.totals, settings)
+                    refuse_not_finite(method, epoch + 1, settings)
                     save(run, step, state)
                     last_save = time.monotonic()
                 if stopping:
@@ -247,7 +248,7 @@ def refuse_not_finite(method: nn.Module, epoch: int, settings: Optimisation) -> 
     named = (name for name, value in method.state_dict().items() if value.is_floating_point() and not value.isfinite().all())
     if strange := next(named, None):
         raise RunError(
-            f"diverged: {strange} is not finite after epoch {epoch}; the last good checkpoint is kept; "
+            f"diverged: {strange} is not finite in epoch {epoch}; the last good checkpoint is kept; "
             f"lower optimisation.lr={settings.lr:g}"
         )
 

@@ -148,9 +148,10 @@ class Run:
     @property
     def trained(self) -> str:
         """Tells apart trainings of these settings, on other images or another machine: what is computed of one is not found
-        for the other. A hash of the losses of all epochs, all digits, and of the data's checksum."""
-        file = self.folder / "metrics.jsonl"
-        return _hash(file, files.stamp(file) if file.exists() else None, self.data_sha256)
+        for the other. A hash of ``metrics.jsonl``, which has the losses of all epochs in all digits, and of the data's
+        checksum."""
+        known = [self.folder / name for name in ("metrics.jsonl", "record.json")]
+        return _hash(self.folder, *(files.stamp(file) if file.exists() else None for file in known))
 
     @property
     def processes(self) -> int | None:
@@ -166,6 +167,7 @@ class Run:
         """Add a session to ``record.json``: ``facts`` (device, data checksum) and the software it runs on."""
         software = {"python": platform.python_version(), "torch": torch.__version__, "torchvision": version("torchvision")}
         started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        (self.folder / "DONE").unlink(missing_ok=True)  # of weights that are gone
         files.write_json(
             self.folder / "record.json", [*self.sessions(), {"started": started, "commit": commit(), **software, **facts}]
         )
@@ -211,9 +213,10 @@ class Run:
 
 
 @lru_cache(maxsize=4096)
-def _hash(metrics: Path, stamp: tuple[int, int] | None, data: str | None) -> str:
-    content = metrics.read_bytes() if stamp else b""
-    return hashlib.sha256(content + str(data).encode()).hexdigest()[:10]
+def _hash(folder: Path, metrics: tuple[int, int] | None, record: tuple[int, int] | None) -> str:
+    losses = (folder / "metrics.jsonl").read_bytes() if metrics else b""
+    data = json.loads((folder / "record.json").read_text())[0]["data_sha256"] if record else None
+    return hashlib.sha256(losses + str(data).encode()).hexdigest()[:10]
 
 
 def find_run(folder: Path) -> Run:
