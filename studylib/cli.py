@@ -119,7 +119,7 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...], de
     "--layer", metavar="NAME", default="stage5", show_default=True, help="stage1 to stage5, projector1, ..., projector"
 )
 @click.option("--epoch", type=click.IntRange(0), metavar="N", help="Weights of the run after N epochs [the last]")
-@click.option("--size", type=click.IntRange(8), metavar="PX", default=224, show_default=True, help="Image side for --encoder.")
+@click.option("--size", type=click.IntRange(8), metavar="PX", help="Image side for --encoder [what the file carries, or 224]")
 @click.option("--stem", metavar="NAME", default="", help="conv3 or conv3s2, for --encoder with a 3x3 first convolution.")
 def evaluate(
     folder: Path | None,
@@ -200,7 +200,7 @@ def export(folder: Path, file: Path, epoch: int | None) -> None:
     """Write the encoder of RUN (a run's folder) to FILE as a state dict with torchvision's names.
 
     It loads into torchvision's ResNet of the same width and stem with load_state_dict(..., strict=False): only fc is
-    missing. Mean and deviation for normalising images are printed.
+    missing. Mean and deviation for normalising images are printed, and carried in the file for `studylib evaluate --encoder`.
 
     \b
     Example:

@@ -19,6 +19,7 @@ from studylib.models.encoder import BLOCKS, STAGES, Encoder, Normalise
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's constants
 HEADS = ("fc.", "classifier.", "head.")
+CONSTANTS = "studylib"  # name among a state dict's metadata, which load_state_dict reads by the names of modules
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,13 @@ class External:
     """An encoder in a file; offers what `studylib.evaluation.features` and `studylib.evaluation.evaluate` need of a run."""
 
     file: Path
-    size: int = 224
-    """side of the images it gets, in pixels"""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    size: int | None = None
+    """side of the images it gets, in pixels; this and what follows are by default what `studylib export` wrote into the file or
+    else torchvision's: 224 px and ImageNet's constants"""
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
     stem: str = ""
-    """conv3 or conv3s2 where the first convolution is 3x3: its stride is not in the file"""
+    """conv3 or conv3s2 where the first convolution is 3x3: in the file of another its stride is not said"""
 
     pretraining_set = None
     trained = ""  # the name tells weights apart
@@ -41,9 +43,22 @@ class External:
     @cached_property
     def name(self) -> str:
         """Names the cached results: the file's name and a checksum of its content and of how images are prepared."""
-        require("encoder", str(self.file), self.file.is_file(), "is not a file")
-        prepared = f"{self.size} {self.mean} {self.std} {self.stem}".encode()
+        known = self.constants
+        prepared = f"{known['size']} {known['mean']} {known['std']} {known['stem']}".encode()
         return f"{self.file.stem}-{hashlib.sha256(self.file.read_bytes() + prepared).hexdigest()[:10]}"
+
+    @cached_property
+    def constants(self) -> dict[str, Any]:
+        """``size``, ``mean``, ``std`` and ``stem``: what is given, else what the file carries, else torchvision's.
+
+        Raises:
+            InputError: the file is not there or cannot be read.
+        """
+        require("encoder", str(self.file), self.file.is_file(), "is not a file")
+        carried = getattr(read(self.file), "_metadata", {}).get(CONSTANTS, {})
+        given = {"size": self.size, "mean": self.mean, "std": self.std, "stem": self.stem or None}
+        usual = {"size": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "stem": ""}
+        return usual | carried | {name: value for name, value in given.items() if value is not None}
 
     @property
     def folder(self) -> Path:
@@ -64,11 +79,12 @@ class External:
         Raises:
             InputError: the file cannot be read without running code, or holds no ResNet that we know.
         """
-        settings, weights = read_encoder(self.file, self.stem)
+        known = self.constants
+        settings, weights = read_encoder(self.file, known["stem"])
         encoder = Encoder(settings)
         encoder.load_state_dict(weights)
-        network = Network(Normalise(torch.tensor(self.mean), torch.tensor(self.std)), encoder)
-        return network.to(device).eval(), self.size
+        network = Network(Normalise(torch.tensor(known["mean"]), torch.tensor(known["std"])), encoder)
+        return network.to(device).eval(), known["size"]
 
 
 class Network(nn.Module):
@@ -95,13 +111,7 @@ def read_encoder(file: Path, stem: str = "") -> tuple[config.Encoder, dict[str, 
     Raises:
         InputError: unreadable, no ResNet, one that we do not know, or keys that would be left over or are missing.
     """
-    try:
-        with torch.serialization.safe_globals([argparse.Namespace]):  # full t-ReX checkpoints hold their arguments
-            content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        what = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError("encoder", str(file), f"cannot be read without running code in it: {what}") from error
-    found = sorted(networks(content), key=lambda pair: len(pair[0]))
+    found = sorted(networks(read(file)), key=lambda pair: len(pair[0]))
     require("encoder", str(file), found, "holds no ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight)")
     prefix, tensors = found[0]
     own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -115,6 +125,20 @@ def read_encoder(file: Path, stem: str = "") -> tuple[config.Encoder, dict[str, 
         if names:
             raise InputError("encoder", str(file), f"{what} {', '.join(names[:3])}{' and more' if len(names) > 3 else ''}")
     return settings, {name: own.get(name, value) for name, value in expected.items()}
+
+
+def read(file: Path) -> Any:
+    """What a checkpoint holds; only tensors and plain values are read, no code is run.
+
+    Raises:
+        InputError: it cannot be read that way.
+    """
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]):  # full t-ReX checkpoints hold their arguments
+            return torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        what = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError("encoder", str(file), f"cannot be read without running code in it: {what}") from error
 
 
 def networks(content: Any) -> list[tuple[str, dict[str, Tensor]]]:

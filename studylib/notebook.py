@@ -159,12 +159,12 @@ class Notebook:
 
         Args:
             files: their files, with blanks between them; nothing for none.
-            size: side of the images that they get, in pixels.
+            size: side of the images that they get, in pixels; 0 for what the file carries, or 224.
 
         Raises:
             InputError: a file cannot be read.
         """
-        self.encoders = [External(Path(file).expanduser().absolute(), size=size) for file in files.split()]
+        self.encoders = [External(Path(file).expanduser().absolute(), size=size or None) for file in files.split()]
         self.lineage["runs"] = sorted({*self.lineage["runs"], *(source.name for source in self.encoders)})
 
     @property

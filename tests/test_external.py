@@ -96,12 +96,18 @@ def test_an_exported_encoder_is_worth_what_its_run_is(runs, tmp_path, capsys):
     run = Run(resolve("smoke", "sl_mlp"))
     train(run.config, say=str)
     mean, std = export_encoder(run.folder, tmp_path / "encoder.pth")
+    plain = saved(tmp_path, dict(torch.load(tmp_path / "encoder.pth")))
     with pytest.raises(InputError, match="stem='': the first convolution is 3x3"):
-        External(tmp_path / "encoder.pth").network(None, torch.device("cpu"))
-    other = External(tmp_path / "encoder.pth", size=32, mean=tuple(mean), std=tuple(std), stem="conv3s2")
+        External(plain).network(None, torch.device("cpu"))
+    other = External(tmp_path / "encoder.pth")  # carries side, constants and stem
     images = load("glyphs_georgian/few")
-    for stage, values in features.extract(other, images).layers.items():
-        torch.testing.assert_close(values, features.extract(run, images).layers[stage], rtol=1e-5, atol=1e-6)
+    told = External(plain, size=32, mean=tuple(mean), std=tuple(std), stem="conv3s2")
+    ours = features.extract(run, images).layers
+    for source in (other, told):
+        found = features.extract(source, images).layers
+        assert list(found) == [f"stage{number}" for number in range(1, 6)]
+        assert all(torch.equal(ours[stage], values) for stage, values in found.items())
+    assert External(tmp_path / "encoder.pth", size=16).network(None, torch.device("cpu"))[1] == 16  # what is given wins
     evaluation = Evaluation(dataset="glyphs_georgian/few", measures="none")
     ours, theirs = ([(row["measure"], row["value"]) for row in evaluate(source, evaluation)] for source in (run, other))
     assert dict(ours)["knn_top1"] == dict(theirs)["knn_top1"]

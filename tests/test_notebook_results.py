@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from studylib import grids, study
 from studylib.config import resolve
@@ -50,8 +51,8 @@ def test_encoders_in_files_are_named_in_the_lineage(runs, tmp_path: Path):
     with pytest.raises(InputError, match="is not a file"):
         book.add_encoders(str(tmp_path / "nothing.pth"), 64)
     files = [tmp_path / "one.pth", tmp_path / "two.pth"]
-    for file in files:
-        file.write_bytes(b"weights")
+    for number, file in enumerate(files):
+        torch.save({"weights": torch.full((1,), number)}, file)
     book.lineage["runs"] = ["sl-1"]
     book.add_encoders(" ".join(map(str, files)), 64)
     assert [name.partition("-")[0] for name in book.lineage["runs"]] == ["one", "sl", "two"]
