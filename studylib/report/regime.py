@@ -108,17 +108,26 @@ def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def regime_ends(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str]) -> pd.DataFrame:
-    """A table of `gains` at the end of training, for each of ``data`` and each method, and whether the interval excludes 0."""
+    """A table of `gains` at the end of training, for each of ``data`` and each method, and whether the interval excludes 0;
+    where a network is not `trained_enough`, that is said instead."""
     rows = gains(frame, transfer)
+    poor = trained_enough(frame)
+    poor = (
+        set(poor[poor["Trained enough"] == "no"][["Labels", "Method"]].itertuples(index=False, name=None))
+        if len(poor)
+        else set()
+    )
     end = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")].rename(columns={"gain": "value"})
     body = []
     table = statistics.over_seeds(end, ["data", "method"])
     for row in table.sort_values("data", key=lambda names: names.map(list(data).index), kind="stable").to_dict("records"):
         found = (row["mean"], row["half_width"], row["n"])
         said = {"supported": "better than SL", "contradicted": "worse than SL"}
+        who = labels_of(row["data"]), style.look(row["method"]).label
+        reading = said.get(statistics.verdict(*found, "higher"), "undecided")
         body.append(
-            {"Labels": labels_of(row["data"]), "Method": style.look(row["method"]).label}
+            {"Labels": who[0], "Method": who[1]}
             | {"Transfer beyond SL (log-odds)": tables.number(*found, "linear_top1_log_odds", signed=True), "n": row["n"]}
-            | {"Reading": said.get(statistics.verdict(*found, "higher"), "undecided")}
+            | {"Reading": "not trained enough" if who in poor else reading}
         )
     return pd.DataFrame(body)
