@@ -100,6 +100,7 @@ def test_every_claim_of_the_papers_is_here():
     }
 
 
+@pytest.mark.slow
 def test_every_expression_evaluates_to_a_value_and_a_verdict():
     found = judged(*grids.GRIDS)
     assert list(found.columns) == claims.COLUMNS
@@ -143,6 +144,7 @@ def test_the_discussion_is_of_contradictions_alone():
     assert len(claims.discussion(pd.concat([found, found.assign(scale="small")])).splitlines()) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["smoke", "quick", "small_cpu", "small", "paper"])
 def test_every_variant_that_a_claim_compares_is_a_row_of_its_grid(name):
     content = scale(name)

@@ -23,6 +23,8 @@ from studylib.transfer.fine_tune import FineTune, fine_tune_accuracy, trainable
 from studylib.transfer.linear_fine_tune import LinearFineTune, linear_fine_tune_accuracy
 from studylib.transfer.memory_fine_tune import Memory, MemoryFineTune, Projection, fit_memory, memory_fine_tune_accuracy
 
+pytestmark = pytest.mark.slow
+
 ONE = {"search_epochs": 0, "epochs": 2}
 CASES = {
     "full": (fine_tune_accuracy, FineTune(learning_rates=(0.1,), batches=(16,), weight_decays=(0.0,), **ONE)),

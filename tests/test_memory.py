@@ -14,6 +14,8 @@ from studylib.methods import METHODS, Batch
 from studylib.methods.bank import Bank
 from studylib.methods.method import crops, encode, similarities
 
+pytestmark = pytest.mark.slow
+
 
 def pushes(bank, sizes, classes=3):
     """Push batches of these sizes with keys 0, 1, 2, ...; returns all that was pushed, in order, as (key, label, id)."""

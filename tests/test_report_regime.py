@@ -12,6 +12,8 @@ from studylib.pool import Job
 from studylib.report.regime import gains
 from studylib.study import COLUMNS
 
+pytestmark = pytest.mark.slow
+
 DATA, SETS = ("glyphs@group", "glyphs"), ("glyphs_greek", "digits")
 LEARNED = {8: 60.0, 40: 97.0}
 
