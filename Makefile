@@ -36,7 +36,7 @@ reproduce: $(STAMP)
 # Two workers of one thread each: the suite is made for two cores.
 test: $(STAMP)
 	"$(RUN)" -m ruff check .
-	OMP_NUM_THREADS=1 "$(RUN)" -m pytest -n 2 $(if $(FAST),-m "not slow") $(ARGS)
+	OMP_NUM_THREADS=1 "$(RUN)" -m pytest -n 2 --dist loadfile $(if $(FAST),-m "not slow") $(ARGS)
 
 lock: $(STAMP)
 	"$(RUN)" .ci/lock.py requirements.lock > requirements.lock.new

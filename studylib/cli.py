@@ -172,10 +172,11 @@ def evaluate(
 
     every = list(dict.fromkeys((*(suites.suite(suite_name) if suite_name else ()), *names)))
     source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
-    for name in names:
-        find(name)  # refuses what is asked for by name and is not there; of a suite it is left out
-    print(source.name, flush=True)
     missing = suites.missing(every)
+    for name in missing:
+        if name in names:
+            find(name)  # refuses what is asked for by name; what is missing of a suite is left out
+    print(source.name, flush=True)
     present = [name for name in every if name not in missing]
     results = []
     options = {"layer": layer, "epoch": epoch, "measures": measures}

@@ -35,7 +35,7 @@ def run(jobs: Iterable[Job], workers: int | None = None, show: str = "auto") -> 
     """
     jobs = list(jobs)
     if left := missing(jobs):
-        _compute(left, workers or default_workers(), show)
+        carry_out(left, workers, show)
     return table(jobs)
 
 
@@ -129,8 +129,9 @@ def external(sources: Iterable[External], evaluations: Iterable[Evaluation]) -> 
     return pandas.DataFrame(rows, columns=COLUMNS)
 
 
-def _compute(jobs: list[Job], workers: int, show: str) -> None:
-    """Carry out ``jobs`` in ``workers`` processes."""
+def carry_out(jobs: list[Job], workers: int | None = None, show: str = "auto") -> None:
+    """Train and evaluate ``jobs``, which are `missing`; arguments and errors are those of `run`."""
+    workers = workers or default_workers()
     with stop_requested() as stop, Pool(jobs, show) as pool:
         while pool.busy:
             if stop.is_set():

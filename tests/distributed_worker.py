@@ -3,8 +3,6 @@
 Usage: python distributed_worker.py FOLDER; RANK, WORLD_SIZE and a rendezvous are set as ``torchrun`` does.
 """
 
-import os
-import signal
 import sys
 from pathlib import Path
 
@@ -12,7 +10,6 @@ import torch
 
 from studylib import distributed
 from studylib.config import resolve
-from studylib.errors import InputError
 from studylib.methods import METHODS, Batch
 from studylib.training import Run, train
 
@@ -56,8 +53,7 @@ def steps(method: str, overrides: dict) -> dict:
 
 
 LONG = ("trex", {"optimisation.epochs": 3, "optimisation.batch": 128, "monitor.every": 0})
-"""trained to the end, and begun once more"""
-ALONE = ("sl", {"monitor.every": 0})  # begun by one process
+"""trained to the end here, stopped and resumed by the command line"""
 
 
 def uninterrupted() -> None:
@@ -70,38 +66,9 @@ def uninterrupted() -> None:
     torch.distributed.barrier()
 
 
-def stopped() -> int:
-    """Exit code of `LONG` when SIGTERM comes to the second process alone, after the first epoch."""
-    method = METHODS[LONG[0]]
-    loss = method.loss
-
-    def until(self, batch):
-        if distributed.rank() == 1 and batch.progress > 0.3:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return loss(self, batch)
-
-    method.loss = until
-    try:
-        train(resolve("smoke", LONG[0], 0, LONG[1]), say=str)
-    except SystemExit as left:
-        return left.code
-    return 0
-
-
-def refused() -> str:
-    """What two processes are told that go on with `ALONE`."""
-    try:
-        train(resolve("smoke", ALONE[0], 0, ALONE[1]), say=str)
-    except InputError as error:
-        return str(error)
-    return ""
-
-
 if __name__ == "__main__":
     torch.set_num_threads(1)
     with distributed.group(torch.device("cpu")):
         for name, case in CASES.items():
             torch.save(steps(*case), Path(sys.argv[1]) / f"{name}-{distributed.rank()}.pt")
         uninterrupted()
-        said = {"stopped": stopped(), "refused": refused()}
-        torch.save(said, Path(sys.argv[1]) / f"said-{distributed.rank()}.pt")

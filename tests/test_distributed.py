@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from studylib.errors import InputError
 from studylib.training import Run, checkpoint, loop
 
 sys.path.insert(0, str(Path(__file__).parent))
-from distributed_worker import ALONE, CASES, LONG, steps
+from distributed_worker import CASES, LONG, steps
 
 pytestmark = pytest.mark.slow
 
@@ -49,21 +51,12 @@ def finish(processes):
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory, glyph_cache):
-    """What ``distributed_worker.py`` wrote in two processes, with a run among ``runs`` that one process had begun."""
+    """What ``distributed_worker.py`` wrote in two processes; its run is ``runs/whole``."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "runs" / "cache").mkdir(parents=True)
     (folder / "runs" / "cache" / "data").symlink_to(glyph_cache / "data")
-    saved = loop.save
-
-    def save_then_die(*arguments):
-        saved(*arguments)
-        raise KeyboardInterrupt
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STUDYLIB_RUNS", str(folder / "runs"))
-        patch.setattr(loop, "save", save_then_die)
-        with pytest.raises(KeyboardInterrupt):
-            loop.train(resolve("smoke", ALONE[0], 0, ALONE[1]), say=str)
         done = finish(start([str(Path(__file__).parent / "distributed_worker.py"), str(folder)]))
     for code, _, errors in done:
         assert code == 0, errors[-2000:]
@@ -104,15 +97,20 @@ def test_a_batch_that_does_not_divide_is_refused(monkeypatch):
         loop.refuse_unfit(resolve("smoke", "sl"), images)
 
 
-def test_training_by_two_processes_resumes_bit_for_bit(two, monkeypatch):
-    """SIGTERM to one: the state is saved, both leave with 75, and the command line ends as an uninterrupted run did."""
-    assert [torch.load(two / f"said-{rank}.pt")["stopped"] for rank in range(2)] == [75, 75]
-    monkeypatch.setenv("STUDYLIB_RUNS", str(two / "runs"))
+def test_training_by_two_processes_resumes_bit_for_bit(two, runs):
+    """SIGTERM to both: the state is saved, both leave with 75, and the next call ends as an uninterrupted one."""
     method, settings = LONG
     config = resolve("smoke", method, 0, settings)
-    assert not Run(config).done and 1 <= checkpoint.load(Run(config).checkpoint)["epoch"] < 3
     command = ["-m", "studylib", "pretrain", "--scale", "smoke", "--method", method]
     command += [part for name, value in settings.items() for part in ("-p", f"{name}={value}")]
+    stopped = start(command)
+    while not Run(config).metrics():
+        assert all(process.poll() is None for process in stopped), finish(stopped)
+        time.sleep(0.01)
+    for process in stopped:
+        process.send_signal(signal.SIGTERM)
+    assert [code for code, _, _ in finish(stopped)] == [75, 75]
+    assert not Run(config).done
     assert [code for code, _, _ in finish(start(command))] == [0, 0]
     assert [session["processes"] for session in json.loads((Run(config).folder / "record.json").read_text())] == [2, 2]
     snapshot = Run(config).snapshot().relative_to(Run(config).folder)
@@ -123,6 +121,18 @@ def test_training_by_two_processes_resumes_bit_for_bit(two, monkeypatch):
     assert (Run(config).folder / metrics).read_bytes() == (two / "runs" / "whole" / metrics).read_bytes()
 
 
-def test_another_number_of_processes_does_not_go_on(two):
-    for rank in range(2):
-        assert "was begun with 1; go on with as many" in torch.load(two / f"said-{rank}.pt")["refused"]
+def test_another_number_of_processes_does_not_go_on(runs, monkeypatch):
+    config = resolve("smoke", "sl", 0, {"monitor.every": 0})
+    saved = loop.save
+
+    def save_then_die(*arguments):
+        saved(*arguments)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save", save_then_die)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(config, say=str)
+    command = ["-m", "studylib", "pretrain", "--scale", "smoke", "--method", "sl", "-p", "monitor.every=0"]
+    for code, _, said in finish(start(command)):
+        assert code == 2
+        assert "was begun with 1; go on with as many" in said

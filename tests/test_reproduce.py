@@ -206,20 +206,27 @@ def test_the_runs_of_all_grids_come_first_and_one_that_fails_keeps_no_notebook_f
     job = Job(scale="smoke", variant="sl", config=resolve("smoke", "sl"), evaluations=())
     asked = []
 
-    def run(jobs):
+    def carry_out(jobs):
         asked.append([one.config for one in jobs])
         assert codes["called"] == []
         raise RunError("1 of 1 runs failed")
 
     monkeypatch.setattr(grids, "GRIDS", {name: lambda scale, seeds: [job] * (scale == "smoke") for name in ("one", "two")})
     monkeypatch.setattr(study, "missing", study.merged)
-    monkeypatch.setattr(study, "run", run)
+    monkeypatch.setattr(study, "carry_out", carry_out)
     assert again(codes) == ["00_one", "01_two"]
     assert asked == [[job.config]]
     assert "error: 1 of 1 runs failed" in capsys.readouterr().err
     assert again(codes) == []
     assert again(codes, only=["01_two"], force=True) == ["01_two"]
     assert len(asked) == 1
+
+    def unreadable(jobs):
+        raise InputError("data", "x", "is nowhere")
+
+    monkeypatch.setattr(study, "missing", unreadable)
+    assert again(codes, force=True) == ["00_one", "01_two"]
+    assert "error: data='x': is nowhere" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [change_source, add_setting, add_data, add_image])

@@ -79,11 +79,10 @@ def compute(scale: str, seeds: int = 0) -> None:
     """Carry out the runs that a scale plans, of all grids; a notebook by itself would do the same with those it names."""
     from studylib import cost, grids, study
 
-    jobs = study.missing(job for plan in grids.GRIDS.values() for job in plan(scale, seeds))
-    if jobs:
-        print(f"{scale}: {cost.cost(jobs)}", flush=True)
     try:
-        study.run(jobs)
+        if left := study.missing(job for plan in grids.GRIDS.values() for job in plan(scale, seeds)):
+            print(f"{scale}: {cost.cost(left)}", flush=True)
+            study.carry_out(left)
     except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
 
