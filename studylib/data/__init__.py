@@ -78,7 +78,7 @@ def checksum(spec: str) -> str:
 
 def is_here(spec: str) -> bool:
     """Whether the set ``spec`` is embedded or its files are there, be they damaged."""
-    base = spec.partition("@")[0].partition("/")[0]
+    base = _base(spec)
     if base == "coco":
         with suppress(InputError):
             return bool(boxes(spec))
@@ -91,9 +91,14 @@ def forget() -> None:
     _checksum.cache_clear()
 
 
+def _base(spec: str) -> str:
+    """``NAME`` of ``NAME/PART@LABELS``."""
+    return spec.partition("@")[0].partition("/")[0]
+
+
 def _stamps(spec: str) -> tuple[tuple[int, int], ...]:
     """Of the files of a packed set, so that what is kept of it in a process is not used when they have changed."""
-    file = packed.find(spec.partition("@")[0].partition("/")[0])
+    file = packed.find(_base(spec))
     return tuple(files.stamp(part) for part in (file, file.with_suffix(".json")) if part.exists()) if file else ()
 
 

@@ -11,18 +11,20 @@ LEARNED = 95.0  # ours, %: accuracy on the training images from which on a netwo
 SHARE = 0.9  # ours: of SL's accuracy on held-out images of the same classes, what a method must reach to be compared with it
 
 
-def gains(frame: pd.DataFrame, transfer: Sequence[str], measure: str = "linear_top1") -> pd.DataFrame:
+def gains(frame: pd.DataFrame, transfer: Sequence[str]) -> pd.DataFrame:
     """Rows (method, data, epoch, seed, gain, learned): log-odds on ``transfer`` beyond those of SL with the same seed, epoch
     and labels, and SL's accuracy on its training images then (%).
 
     ``frame`` holds the results of the grid ``regime``, whose variants are ``METHOD DATA``. What lacks a set or SL is left out.
     """
-    frame = frame.assign(data=frame["variant"].str.split(" ", n=1).str[-1])
+    frame = with_data(frame)
     at = ["data", "epoch", "seed"]
     learned = statistics.select(frame, measure="train_linear_top1", method="sl").rename(columns={"value": "learned"})
     means = [
         statistics.over_datasets(part, transfer).assign(data=data)
-        for (data, _), part in statistics.select(frame, measure=measure, split="test", dataset=list(transfer)).groupby(at[:2])
+        for (data, _), part in statistics.select(frame, measure="linear_top1", split="test", dataset=list(transfer)).groupby(
+            at[:2]
+        )
     ]
     found = pd.concat(means) if means else frame[:0]
     first = statistics.select(found, method="sl").rename(columns={"value": "of_sl"})
@@ -78,10 +80,15 @@ def labels_of(data: str) -> str:
     return LABELS.get(data, style.dataset_label(data))
 
 
+def with_data(frame: pd.DataFrame) -> pd.DataFrame:
+    """``frame`` with the column ``data``, the labels that a variant ``METHOD DATA`` was trained on."""
+    return frame.assign(data=frame["variant"].str.split(" ", n=1).str[-1])
+
+
 def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
     """A table of the networks at the end of training: accuracy on training images, on held-out images of the same classes and
     its share of SL's, and whether that is enough for a comparison (`LEARNED` for SL, `SHARE` for the others)."""
-    end = statistics.at_end(frame.assign(data=frame["variant"].str.split(" ", n=1).str[-1]))
+    end = statistics.at_end(with_data(frame))
     found = [
         statistics.select(end, measure="train_linear_top1").assign(what="training"),
         statistics.select(end, measure="linear_top1", split="test")[lambda rows: rows["dataset"] == rows["data"]].assign(
@@ -111,18 +118,12 @@ def regime_ends(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[
     """A table of `gains` at the end of training, for each of ``data`` and each method, and whether the interval excludes 0;
     where a network is not `trained_enough`, that is said instead."""
     rows = gains(frame, transfer)
-    poor = trained_enough(frame)
-    poor = (
-        set(poor[poor["Trained enough"] == "no"][["Labels", "Method"]].itertuples(index=False, name=None))
-        if len(poor)
-        else set()
-    )
+    poor = {(row["Labels"], row["Method"]) for row in trained_enough(frame).to_dict("records") if row["Trained enough"] == "no"}
     end = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")].rename(columns={"gain": "value"})
-    body = []
-    table = statistics.over_seeds(end, ["data", "method"])
+    table, body = statistics.over_seeds(end, ["data", "method"]), []
+    said = {"supported": "better than SL", "contradicted": "worse than SL"}
     for row in table.sort_values("data", key=lambda names: names.map(list(data).index), kind="stable").to_dict("records"):
         found = (row["mean"], row["half_width"], row["n"])
-        said = {"supported": "better than SL", "contradicted": "worse than SL"}
         who = labels_of(row["data"]), style.look(row["method"]).label
         reading = said.get(statistics.verdict(*found, "higher"), "undecided")
         body.append(

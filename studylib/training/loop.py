@@ -260,7 +260,8 @@ def refuse_other_data(runs: Iterable[Run]) -> None:
     """
     changed: dict[str, list[Run]] = {}
     for run in runs:
-        if run.data_sha256 and is_here(run.config.data) and run.data_sha256 != checksum(run.config.data):
+        begun_on = run.data_sha256
+        if begun_on and is_here(run.config.data) and begun_on != checksum(run.config.data):
             changed.setdefault(run.config.data, []).append(run)
     for data, these in changed.items():
         names = ", ".join(run.name for run in these)
