@@ -198,12 +198,12 @@ class Look:
 class TRexPlain:
     """Settings of ``trex_plain``, t-ReX without OCM: class weights are learned."""
 
-    weight_std: float = 0.02
-    """standard deviation of the initial class weights (code:trex.py). A larger value is ours: only the direction of a weight
-    vector matters, and a step turns a short vector further than a long one"""
+    weight_std: float = 0.0
+    """standard deviation of the initial class weights; 0: those of nn.Linear (code:trex.py). Another value is ours: only the
+    direction of a weight vector matters, and a step turns a short vector further than a long one"""
 
     def __post_init__(self) -> None:
-        require("trex_plain.weight_std", self.weight_std, self.weight_std > 0, "must be positive")
+        require("trex_plain.weight_std", self.weight_std, self.weight_std >= 0, "must be 0 (as nn.Linear) or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,9 +239,9 @@ class Monitor:
     every: int = 1
     """epochs between upstream kNN accuracies; 0 for never"""
     gallery: int = 5000
-    """number of training images in which neighbours are searched"""
+    """number of training images in which neighbours are searched, of nine tenths"""
     queries: int = 2000
-    """number of test images that are classified"""
+    """number of training images that are classified, of the other tenth"""
     snapshots: str = "final"
     """final; ends: also the random weights; log: weights after 0, 1, 2, 4, 8, ... epochs and at the end"""
 

@@ -64,6 +64,8 @@ class Scale:
     detection: str
     trials: bool
     """whether t-ReX's protocol for small sets is carried out"""
+    tuning: dict[str, Any]
+    """values of settings that grid ``tuning`` tries for each method, every one with every other"""
     fine_tune_grid: bool
     """whether fine-tuning searches the benchmark's whole grid, or takes one point of it"""
     backbone: str

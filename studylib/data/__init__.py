@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import re
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any
@@ -28,6 +29,7 @@ __all__ = [
     "load",
 ]
 
+HELD_OUT = "held_out"
 DETECTION = ("scenes", "scenes/few", "coco")
 """names of the sets of images with boxes, which `boxes` gives"""
 
@@ -55,11 +57,12 @@ def find(spec: str) -> Any:
 
 
 def load(spec: str) -> ImageSet:
-    """The image set ``NAME[/PART][@LABELS]``.
+    """The image set ``NAME[/PART][@LABELS][:held_out]``.
 
     ``NAME`` is embedded or packed; ``PART`` takes some of its classes (``splits.yaml``); ``LABELS`` asks for other labels
-    of the same images (``glyphs@face``, ``cifar100@coarse``). The last two sets of a process are kept, unless their files
-    change.
+    of the same images (``glyphs@face``, ``cifar100@coarse``); ``:held_out`` is without its test images, and a tenth of the
+    training images is in their place: what settings are chosen on. The last two sets of a process are kept, unless their
+    files change.
 
     Raises:
         InputError: it is unknown, missing or damaged, or cannot be trained and tested on.
@@ -93,7 +96,7 @@ def forget() -> None:
 
 def _base(spec: str) -> str:
     """``NAME`` of ``NAME/PART@LABELS``."""
-    return spec.partition("@")[0].partition("/")[0]
+    return re.split("[/@:]", spec, maxsplit=1)[0]
 
 
 def _stamps(spec: str) -> tuple[tuple[int, int], ...]:
@@ -109,10 +112,11 @@ def _checksum(spec: str, _files: tuple) -> str:
 
 @lru_cache(maxsize=2)  # the pre-training set, and the one that features are taken of
 def _load(spec: str, _stamps: tuple[tuple[int, int], ...]) -> ImageSet:
-    name, at, labels = spec.partition("@")
+    whole, colon, ending = spec.partition(":")
+    name, at, labels = whole.partition("@")
     name, slash, part = name.partition("/")
-    if not name or (slash and not part) or (at and not labels):
-        raise InputError("data", spec, "write NAME, NAME/PART, NAME@LABELS or NAME/PART@LABELS")
+    if not name or (slash and not part) or (at and not labels) or ending != (HELD_OUT if colon else ""):
+        raise InputError("data", spec, f"write NAME, NAME/PART, NAME@LABELS or NAME/PART@LABELS, and perhaps :{HELD_OUT}")
     images = _whole(name)
     if part:
         known = splits.parts().get(name)
@@ -120,8 +124,9 @@ def _load(spec: str, _stamps: tuple[tuple[int, int], ...]) -> ImageSet:
         chosen = known[choose(f"part of {name}", part, known)]
         images = images.only(chosen.classes, f"{name}/{part}").fewer(chosen.images)
     if labels:
-        images = images.relabelled(labels, spec)
-    return images.checked()
+        images = images.relabelled(labels, whole)
+    images = images.checked()
+    return images.held_out(spec).checked() if colon else images
 
 
 def _whole(name: str) -> ImageSet:

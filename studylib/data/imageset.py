@@ -8,8 +8,10 @@ import torch
 from torch import Tensor
 
 from studylib.data.cache import checksum
-from studylib.data.splits import first
+from studylib.data.splits import first, stratified_split
 from studylib.errors import InputError, choose, require
+
+TENTH = 0.1  # ours: share of the training images that settings are chosen on
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +100,13 @@ class ImageSet:
         classes = tuple(names[index] for index in present)
         chosen = dataclasses.replace(self, name=name, labels=number[new], classes=classes, hidden=hidden)
         return chosen.select((new >= 0).nonzero()[:, 0])
+
+    def held_out(self, name: str) -> "ImageSet":
+        """The training images alone, a tenth of each class (`stratified_split`) as test images, as the set ``name``."""
+        train = self.train
+        rows = stratified_split(train.labels, TENTH, 0)[1]
+        split = train.split.index_fill(0, rows, 1)
+        return dataclasses.replace(train, name=name, split=split)
 
     def checked(self) -> "ImageSet":
         """The set itself, if it can be trained and tested on.

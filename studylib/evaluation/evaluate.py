@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Part:
 
     def file(self, source: Run | External) -> Path:
         """Where its rows are stored; the name depends on all that they do: weights, images, settings and version."""
-        name = self.dataset.replace("/", "_").replace("@", "_")
+        name = re.sub("[/@:]", "_", self.dataset)
         given = f"{EXTRACTION} {self.version} {source.trained} {checksum(self.dataset)} {self.epoch} {self.layer} {self.task!r}"
         key = hashlib.sha256(given.encode()).hexdigest()[:10]
         return source.folder / "results" / f"{name}-{self.layer}-{self.kind}-{key}.json"

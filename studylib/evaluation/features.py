@@ -1,6 +1,7 @@
 """Features of a data set at the layers of a trained run, under a named protocol, cached by what they depend on."""
 
 import hashlib
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -55,7 +56,7 @@ def extract(
         RunError: a feature is not finite; nothing is kept.
     """
     where = devices.find(device)
-    weights, name = run.snapshot(epoch).stem, images.name.replace("/", "_").replace("@", "_")
+    weights, name = run.snapshot(epoch).stem, re.sub("[/@:]", "_", images.name)
     files = {}
     for layer in run.layers if layers is None else [layer for layer in run.layers if layer in layers]:
         key = hashlib.sha256(f"{PROTOCOL} {layer} {images.checksum} {run.trained}".encode()).hexdigest()[:10]

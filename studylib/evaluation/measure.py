@@ -63,7 +63,9 @@ def all_measures(images: ImageSet, seen: Features, pre: Features | None, layer: 
             yield _row(f"modes_{name}", how, getattr(found, name))
     if pre:
         others = _part(pre, layer, split)[0]
-        yield _row("frechet_distance", "to the pre-training set", measures.frechet_distance(features, others))
+        distance, spread = measures.frechet_distance(features, others), others.double().var(0).sum()
+        yield _row("frechet_distance", "to the pre-training set", distance)
+        yield _row("frechet_per_variance", "to the pre-training set, ÷ the variance of its features", float(distance / spread))
         how = "to the pre-training set, RBF of the median distance"
         yield _row("squared_mmd", how, measures.squared_mmd(features, others))
 
@@ -82,7 +84,7 @@ def number_of_modes(images: ImageSet, seen: Features, pre: Features | None, laye
     whether the modes are these, for every hidden label of the set; means over the classes that the label divides."""
     for hidden, *divided in _divided(images, *_part(seen, layer, split), split):
         found = measures.find_modes(*divided, clusters="silhouette")
-        how = f"k-means in each class, 2 to {LARGEST} clusters by the best silhouette, against labels of {hidden}"
+        how = f"k-means in each class, 1 to {LARGEST} clusters by the best silhouette, against labels of {hidden}"
         named = {"number": "number", "hidden": "hidden", "nmi": "chosen_nmi", "ari": "chosen_ari"}
         for name, measure in named.items():
             yield _row(f"modes_{measure}", how, getattr(found, name))
@@ -114,9 +116,9 @@ class Measures(NamedTuple):
 MEASURES: dict[str, Measures] = {
     "none": Measures(lambda *_: iter(()), 4),
     "papers": Measures(paper_measures, 4),  # what changes here changes `all`, too
-    "all": Measures(all_measures, 4),
+    "all": Measures(all_measures, 5),
     "spectrum": Measures(spectrum, 4),
-    "modes": Measures(number_of_modes, 4),
+    "modes": Measures(number_of_modes, 5),
     "prototypes": Measures(prototype_similarity, 4),
 }
 

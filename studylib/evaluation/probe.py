@@ -102,7 +102,7 @@ PROTOCOLS: dict[str, Protocol] = {
     "detection": Protocol(
         transfer.Detection,
         _of_output(lambda it, protocol: transfer.detection_accuracy(it.source, it.images, protocol, epoch=it.epoch)),
-        4,
+        5,
     ),
     "linear_fine_tune": Protocol(transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True), 4),
     "memory_fine_tune": Protocol(transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True), 4),

@@ -1,5 +1,7 @@
 """Modes inside a class: how many clusters its images make, and whether these are the differences the labels hid (LOOK)."""
 
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +12,7 @@ from studylib.errors import InputError, choose
 from studylib.measures.stream import Rows, check_rows, class_counts, take
 
 LARGEST = 8  # ours: clusters tried up to this many
+REFERENCES = 5  # ours: samples of one Gaussian that a class is compared with
 STARTS = 5  # ours: k-means starts per class and number of clusters
 
 
@@ -22,7 +25,8 @@ class Modes:
     hidden: float
     """hidden labels per class, what ``number`` should be"""
     nmi: float
-    """normalised mutual information (arithmetic mean of the entropies) of clusters and hidden labels; 0: unrelated, 1: equal"""
+    """normalised mutual information (arithmetic mean of the entropies) of clusters and hidden labels; 1: equal. Unrelated ones
+    have more than 0, the more the smaller the class: `ari` is corrected for that"""
     ari: float
     """adjusted Rand index of clusters and hidden labels; 0: chance, 1: equal"""
     silhouette: float
@@ -43,11 +47,12 @@ def find_modes(features: Rows, labels: Tensor, hidden: Tensor, *, clusters: str 
 
     Args:
         clusters: the number in a class, either that of its ``hidden`` labels, or the one of 2 ... `LARGEST` with the best
-            ``silhouette`` (of equal ones the smallest), but 1 if that is below 0. A silhouette cannot tell that there is one
-            cluster: even a single Gaussian has positive ones.
+            ``silhouette`` (of equal ones the smallest). It is 1 where that silhouette is no larger than the best of
+            `REFERENCES` samples of one Gaussian with the class's mean and covariance, clustered the same way: even one
+            Gaussian has positive silhouettes.
 
-    Source: ours, for LOOK's Figure 1, where classes show several modes (papers/README.md 1.3); scikit-learn clusters and
-    scores.
+    Source: ours, for LOOK's Figure 1, where classes show several modes (papers/README.md 1.3); the comparison with one
+    cluster is the gap statistic's idea (Tibshirani et al. 2001); scikit-learn clusters and scores.
 
     Raises:
         InputError: hidden labels of another length, a class without an image, nan, or features that do not match.
@@ -74,16 +79,32 @@ def _class_modes(points: np.ndarray, hidden: np.ndarray, number: int | None) -> 
 
     most = min(len(np.unique(points, axis=0)), len(points) - 1)
     numbers = range(2, min(LARGEST, most) + 1) if number is None else [min(number, most)]
+    best, silhouette = _best(points, numbers)
+    if number is None and not silhouette > _of_one_cluster(points, numbers):
+        best, silhouette = np.zeros_like(best), float("nan")
+    nmi, ari = normalized_mutual_info_score(hidden, best), adjusted_rand_score(hidden, best)
+    return len(np.unique(best)), hidden.max() + 1, nmi, ari, silhouette, _silhouette(points, hidden)
+
+
+def _best(points: np.ndarray, numbers: Iterable[int]) -> tuple[np.ndarray, float]:
+    """Clusters (N,) with the best silhouette of those of ``numbers``, and that silhouette; one cluster has none."""
     best, silhouette = np.zeros(len(points), dtype=np.int64), float("nan")
     for k in [k for k in numbers if k > 1]:
         groups = _kmeans(points, k)
         score = _silhouette(points, groups)
         if not silhouette >= score:
             best, silhouette = groups, score
-    if number is None and silhouette < 0:
-        best, silhouette = np.zeros_like(best), float("nan")
-    nmi, ari = normalized_mutual_info_score(hidden, best), adjusted_rand_score(hidden, best)
-    return len(np.unique(best)), hidden.max() + 1, nmi, ari, silhouette, _silhouette(points, hidden)
+    return best, silhouette
+
+
+def _of_one_cluster(points: np.ndarray, numbers: Iterable[int]) -> float:
+    """The best silhouette that samples of one Gaussian with the mean and covariance of ``points`` reach."""
+    generator, centre = np.random.default_rng(0), points.mean(0)
+    found = []
+    for _ in range(REFERENCES):
+        weights = generator.standard_normal((len(points), len(points))) / math.sqrt(len(points) - 1)
+        found.append(_best(centre + weights @ (points - centre), numbers)[1])
+    return max(found)
 
 
 def _kmeans(points: np.ndarray, k: int) -> np.ndarray:

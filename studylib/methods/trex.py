@@ -10,7 +10,6 @@ Order, that of the official code (papers/README.md 3.1): loss with the bank as i
 bank, optimiser's step.
 """
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -37,8 +36,9 @@ class TRex(Method):
                     nn.init.zeros_(module.bias)
         self.weight = self.average = self.bank = None
         if config.method == "trex_plain":
-            std = config.trex_plain.weight_std
-            self.weight = nn.Parameter(nn.init.trunc_normal_(torch.empty(classes, self.outputs), std=std))
+            self.weight = nn.Linear(self.outputs, classes, bias=False).weight
+            if std := config.trex_plain.weight_std:
+                nn.init.trunc_normal_(self.weight, std=std)
         else:
             self.average = Average(self, config.ema)
             self.bank = Bank(config.bank, self.outputs, classes)

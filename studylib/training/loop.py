@@ -79,7 +79,7 @@ def train(
 
 
 def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float, say: Callable, stop: threading.Event) -> None:
-    config, settings, train_set, test_set = run.config, run.config.optimisation, images.train, images.test
+    config, settings, train_set = run.config, run.config.optimisation, images.train
     steps = len(train_set.labels) // settings.batch  # the last, smaller batch of an epoch is left out
     share = settings.batch // distributed.size()
     own = slice(distributed.rank() * share, (distributed.rank() + 1) * share)
@@ -157,7 +157,7 @@ def _train(run: Run, images: ImageSet, device: torch.device, save_every_s: float
             row[name] = float(total) / steps
             total.zero_()
         if config.monitor.every and ((epoch + 1) % config.monitor.every == 0 or epoch + 1 == settings.epochs):
-            row["knn_top1"] = upstream_accuracy(method, train_set, test_set, config, seed_of(config.seed, MONITOR, 0), device)
+            row["knn_top1"] = upstream_accuracy(method, train_set, config, seed_of(config.seed, MONITOR, 0), device)
         state["metrics"].append(row)
         state["timing"].append(clock | {"seconds": time.monotonic() - started})
         state |= {"epoch": epoch + 1, "step": 0, "seconds": 0.0}

@@ -8,21 +8,24 @@ from studylib import neighbours
 from studylib.config import RunConfig
 from studylib.data import ImageSet
 from studylib.data.augment import to_float
+from studylib.data.imageset import TENTH
+from studylib.data.splits import stratified_split
 
 
 @torch.no_grad()
-def upstream_accuracy(
-    method: Any, train: ImageSet, test: ImageSet, config: RunConfig, seed: int, device: torch.device
-) -> float:
-    """kNN accuracy (%) of test images among training images, on at most ``monitor.queries`` and ``monitor.gallery``.
+def upstream_accuracy(method: Any, train: ImageSet, config: RunConfig, seed: int, device: torch.device) -> float:
+    """kNN accuracy (%) of a tenth of the training images among the others, on at most ``monitor.queries`` and
+    ``monitor.gallery``. It says whether a run learns; no test image is looked at.
 
     ``seed`` chooses the images. They are whole and of the side trained at, as those that features are extracted of.
     """
     method.eval()
     size = config.augmentation.size or train.size
     features = []
-    for part, limit in ((train, config.monitor.gallery), (test, config.monitor.queries)):
-        part = part.select(torch.randperm(len(part.labels), generator=torch.Generator().manual_seed(seed))[:limit])
+    parts = stratified_split(train.labels, TENTH, 0)
+    for rows, limit in zip(parts, (config.monitor.gallery, config.monitor.queries), strict=True):
+        chosen = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:limit]
+        part = train.select(rows[chosen])
         batches = part.images.split(512)
         found = [method.encoder(method.normalise(to_float(images.to(device), size))).float() for images in batches]
         features.append((torch.cat(found), part.labels.to(device)))
