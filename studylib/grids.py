@@ -115,7 +115,6 @@ def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     """
     content = scale(scale_name)
     others = [Evaluation(dataset=name) for name in (*content.unseen[:2], *content.domains[:2])]
-    # A linear probe on all pre-training images takes longer than all others together.
     evaluations = (Evaluation(dataset=content.upstream, protocols=()), *others)
     return jobs_of("comparison", scale_name, plain(("sl", "sl_mlp")), seeds, overrides, evaluations)
 

@@ -318,7 +318,7 @@ class Notebook:
         """
         judged = claims.judge(self.tables if tables is None else tables, self.scale, of or claims.PAPERS)
         judged = judged.query(where) if where else judged
-        print(claims.sentences(judged[judged["verdict"] != "not run"]))
+        print(claims.sentences(judged[judged["reading"] != "not run"]))
         show(markdown(claims.discussion(judged)))
         self.table("claims", claims.shown(judged), caption=caption)
 

@@ -50,6 +50,8 @@ class Scale:
     """dotted settings of every run; a method's own settings (`method_table`) win"""
     methods: dict[str, Any]
     """dotted settings of each method; they win over its own"""
+    gate: dict[str, Any]
+    """``measure`` and what SL must reach of it at the ``least``, in %, for its networks to count as trained"""
     upstream: str
     """what is pre-trained on"""
     unseen: tuple[str, ...]

@@ -12,27 +12,28 @@ from studylib.publishing import claims_page
 from studylib.report import claims
 
 
-def judged(claim, scale="quick", number=1, verdict="supported", *, decides=True, note="", **others) -> dict:
+def judged(claim, scale="quick", number=1, reading="supported", *, role="primary", gate="", **others) -> dict:
     """A row of `claims.judge`'s table."""
     entry = claims.entries()[claim]
     paper = {"L": "LOOK", "S": "SL-MLP", "T": "t-ReX"}[claim[0]]
     row = {"paper": paper, "claim": claim, "statement": entry["statement"], "published": entry["published"]}
-    row |= {"source": entry.get("source", ""), "test": number, "decides": decides, "tested_by": f"{claim}, test {number}"}
+    row |= {"source": entry.get("source", ""), "test": number, "role": role, "tested_by": f"{claim}, test {number}"}
     row |= {"grid": "comparison", "claimed": "> 0", "estimate": 1.25, "low": 0.25, "high": 2.25, "n": 3, "over": "seeds"}
-    row |= {"scale": scale, "about": f"about {scale}", "verdict": verdict, "note": note, "command": ""}
-    if verdict == "not run":
+    row |= {"scale": scale, "about": f"about {scale}", "reading": reading, "note": "", "gate": gate, "command": ""}
+    row |= {"verdict": reading, "p": 0.01, "p_claim": 0.04}
+    if reading == "not run":
         row |= {"estimate": None, "low": None, "high": None, "n": 0, "command": f"studylib grid comparison --scale {scale}"}
     return row | others
 
 
 ROWS = [
     judged("S1"),
-    judged("S1", number=2, verdict="contradicted", decides=False),
-    judged("T1", number=1),
-    judged("T1", number=2, verdict="inconclusive", note="DINO has only 10.0 % kNN upstream, SL 80.0 %"),
-    judged("L4", verdict="contradicted"),
-    judged("S1", "small", verdict="inconclusive"),
-    judged("L4", "small", verdict="not run"),
+    judged("S1", number=2, reading="contradicted", role="secondary", verdict="supported"),
+    judged("T1", number=1, verdict="not trained enough"),
+    judged("T1", number=2, reading="not trained enough", gate="DINO: 0.12 of SL's 80.0 % upstream"),
+    judged("L4", reading="contradicted"),
+    judged("S1", "small", reading="undecided"),
+    judged("L4", "small", reading="not run"),
 ]
 
 
@@ -69,16 +70,16 @@ def test_the_readme_counts_verdicts_by_paper_and_has_a_word_for_each_claim_and_s
     _, text = publish(folder)
     assert text.startswith("# before\n") and text.endswith("after\n") and "old\n" not in text
     assert cells(text, "Paper") == ["Paper", "quick", "small"]  # the smaller study first
-    none, one = (f"0 supported, {n} contradicted, 0 inconclusive, {1 - n} not run" for n in (0, 1))
+    none, one = (f"0 supported, {n} contradicted, 0 undecided, 0 not trained enough, {1 - n} not run" for n in (0, 1))
     assert cells(text, "LOOK")[1:] == [one, none]
-    assert cells(text, "t-ReX")[1] == "0 supported, 0 contradicted, 1 inconclusive, 0 not run"  # several parts decide together
+    assert cells(text, "t-ReX")[1] == "0 supported, 0 contradicted, 0 undecided, 1 not trained enough, 0 not run"
     assert cells(text, "[S1](figures/claims.md#s1)")[1:] == [
         "an MLP projector raises supervised transfer to unseen concepts",
         "+7.2 % top-1, ImageNet",
         "supported",
-        "inconclusive",
+        "undecided",
     ]
-    assert cells(text, "[T1](figures/claims.md#t1)")[3:] == ["inconclusive", "·"]
+    assert cells(text, "[T1](figures/claims.md#t1)")[3:] == ["not trained enough", "·"]
     assert text.index("[L4]") < text.index("[S1]") < text.index("[T1]")
 
 
@@ -86,16 +87,16 @@ def test_a_section_has_what_is_published_every_test_and_what_would_tell(folder):
     text, _ = publish(folder)
     first = section(text, "S1")
     assert "SL-MLP. Published: +7.2 % top-1, ImageNet. Source: abstract of arXiv 2112.00496." in first
-    assert cells(first, "**S1, test 1**")[1:] == ["> 0", "+1.25 ± 1.00 (n = 3) supported", "+1.25 ± 1.00 (n = 3) inconclusive"]
+    assert cells(first, "**S1, test 1**")[1:] == ["> 0", "+1.25 ± 1.00 (n = 3) supported", "+1.25 ± 1.00 (n = 3) undecided"]
     assert cells(first, "S1, test 2")[2:] == ["+1.25 ± 1.00 (n = 3) contradicted", "·"]
-    assert cells(first, "Verdict")[2:] == ["**supported**", "**inconclusive**"]
+    assert cells(first, "Verdict")[2:] == ["**supported**", "**undecided**"]
     assert "A test contradicts the claim at `quick`. *Why that may be:* few epochs: SL-MLP is still behind" in first
     assert f"*What would tell:* `{claims.telling_command('S1', 'quick')}`." in first
     assert cells(section(text, "L4"), "**L4, test 1**")[3] == "not run: `studylib grid comparison --scale small`"
-    assert "inconclusive (DINO has only 10.0 % kNN upstream, SL 80.0 %)" in section(text, "T1")
+    assert "not trained enough (DINO: 0.12 of SL's 80.0 % upstream)" in section(text, "T1")
     assert "What would tell" not in section(text, "T1")
     assert "`quick`: about quick; `small`: about small." in text
-    assert cells(text, "[S1](#s1)")[3:] == ["supported", "inconclusive"]
+    assert cells(text, "[S1](#s1)")[3:] == ["supported", "undecided"]
 
 
 def test_a_section_shows_its_figure_at_each_scale_that_has_it(folder):
@@ -126,7 +127,7 @@ def test_the_same_verdicts_give_the_same_bytes_and_none_change_nothing(folder):
 
 def test_claims_of_another_version_are_left_out_and_named(folder, capsys):
     file = folder / "small" / "07_claims" / "claims.csv"
-    pd.read_csv(file).drop(columns=["decides"]).to_csv(file, index=False)
+    pd.read_csv(file).drop(columns=["role"]).to_csv(file, index=False)
     assert set(claims_page.read(folder).scale) == {"quick"}
     said = capsys.readouterr().out
     assert said.startswith("left out: claims at small, ") and "studylib reproduce --scale small --only 07_claims" in said

@@ -185,7 +185,13 @@ def test_verdicts_come_first_are_counted_and_stand_beside_the_claim(runs):
     text = page.write(NOTEBOOKS).read_text()
     assert text.index('id="claims"') < text.index('id="scale-quick"') < text.index('id="notebooks"')
     counts = re.findall(r"<li><strong>(\d)</strong> <span class=\"verdict ([a-z-]+)\">", text)
-    assert counts == [("1", "supported"), ("2", "contradicted"), ("0", "inconclusive"), ("1", "not-run")]
+    assert counts == [
+        ("1", "supported"),
+        ("2", "contradicted"),
+        ("0", "undecided"),
+        ("0", "not-trained-enough"),
+        ("1", "not-run"),
+    ]
     cell = '<td class="short">S1</td><td class="{}"><span class="verdict supported">supported</span></td>'
     assert text.index(cell.format("short")) < text.index(cell.format("long")) < text.index('id="scale-quick"')
     assert '<span class="verdict not-run">not run</span><br><code>studylib grid projector --scale quick</code>' in text
@@ -195,12 +201,12 @@ def test_verdicts_come_first_are_counted_and_stand_beside_the_claim(runs):
 def test_verdicts_of_several_scales_stand_side_by_side(runs):
     other = paths.figures() / "small_cpu" / "07_claims" / "decisive.csv"
     other.parent.mkdir()
-    other.write_text("Claim,Statement,Ours,Verdict\nS1,a <b> & more,+1.0,inconclusive\nS5,a fifth,·,not run\n")
+    other.write_text("Claim,Statement,Ours,Verdict\nS1,a <b> & more,+1.0,undecided\nS5,a fifth,·,not run\n")
     text = page.write(NOTEBOOKS).read_text()
     assert "<li>quick:</li>" in text and "<li>small_cpu:</li>" in text
     heads = '<th scope="col" class="short">quick</th><th scope="col" class="short">small_cpu</th><th scope="col" class="short">'
     assert f'<th scope="col" class="short">Claim</th>{heads}Statement</th>' in text
-    badges = [f'<td class="short"><span class="verdict {word}">{word}</span></td>' for word in ("supported", "inconclusive")]
+    badges = [f'<td class="short"><span class="verdict {word}">{word}</span></td>' for word in ("supported", "undecided")]
     assert f'<td class="short">S1</td>{"".join(badges)}<td class="short">a &lt;b&gt; &amp; more</td>' in text
     assert (
         '<td class="short">S5</td><td class="short"></td><td class="short"><span class="verdict not-run">not run</span>' in text

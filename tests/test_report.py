@@ -109,10 +109,10 @@ def test_mixed_rows_are_refused_and_named():
         ((2.0, 1.0, 3), "lower", "contradicted"),
         ((-2.0, 1.0, 3), "lower", "supported"),
         ((-2.0, 1.0, 3), "higher", "contradicted"),
-        ((1.0, 2.0, 3), "higher", "inconclusive"),
-        ((1.0, 1.0, 3), "higher", "inconclusive"),
-        ((0.0, 0.0, 3), "higher", "inconclusive"),
-        ((5.0, math.nan, 1), "higher", "inconclusive"),
+        ((1.0, 2.0, 3), "higher", "undecided"),
+        ((1.0, 1.0, 3), "higher", "undecided"),
+        ((0.0, 0.0, 3), "higher", "undecided"),
+        ((5.0, math.nan, 1), "higher", "undecided"),
         ((math.nan, math.nan, 0), "higher", "not run"),
     ],
 )
@@ -306,7 +306,7 @@ def test_learning_is_paired_over_seeds_and_random_weights_are_the_first_epoch():
     assert table.loc["LOOK"].iloc[1] == f"{mean:.3f} ± {half:.3f} (n = 3)"
     assert table.loc["LOOK"].iloc[2].startswith("+6.200 ± 0.000")
     assert table.loc["SimCLR", "Labels"] == "no"
-    assert table.loc["SimCLR", "Beyond random"] in ("inconclusive", "no")
+    assert table.loc["SimCLR", "Beyond random"] in ("undecided", "no")
 
 
 def test_embedding_is_deterministic_and_bounded():

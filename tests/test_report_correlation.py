@@ -105,7 +105,7 @@ def test_mixtures_are_refused():
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [(0.1, 0.9, "positive"), (-0.9, -0.1, "negative"), (-0.1, 0.9, "inconclusive"), (math.nan, math.nan, "no interval")],
+    [(0.1, 0.9, "positive"), (-0.9, -0.1, "negative"), (-0.1, 0.9, "undecided"), (math.nan, math.nan, "no interval")],
 )
 def test_what_an_interval_says(low, high, said):
     assert report.sign(low, high) == said
@@ -167,7 +167,7 @@ def test_trajectory_and_how_it_turns():
     assert table["Epochs"].tolist() == ["2 → 4", "2 → 4"]
     assert table.loc["SL"].tolist()[-2:] == ["rises", "falls"]
     assert table.loc["SL-MLP"].tolist()[-2:] == ["rises", "rises"]
-    assert report.turns(along(1), "phi", "linear_top1").iloc[0].tolist()[-2:] == ["inconclusive", "inconclusive"]
+    assert report.turns(along(1), "phi", "linear_top1").iloc[0].tolist()[-2:] == ["undecided", "undecided"]
     figure, data = report.trajectory(along()[:0], "phi", "linear_top1")
     assert data.empty and _render(figure, "png")
     assert report.turns(along()[:0], "phi", "linear_top1").empty

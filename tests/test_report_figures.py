@@ -78,15 +78,17 @@ def test_without_projector_is_lighter_and_smaller_not_hollow():
 
 
 def judged(**more) -> pd.DataFrame:
-    verdicts = ["supported", "inconclusive", "contradicted", "not run", "inconclusive", "supported"]
+    readings = ["supported", "undecided", "contradicted", "not run", "not trained enough", "supported"]
     rows = [
-        {"paper": "LOOK", "claim": f"L{1 + i // 2}", "test": 1 + i % 2, "scale": "quick", "verdict": verdict}
-        for i, verdict in enumerate(verdicts)
+        {"paper": "LOOK", "claim": f"L{1 + i // 2}", "test": 1 + i % 2, "scale": "quick", "reading": reading}
+        | {"verdict": readings[i - i % 2]}
+        for i, reading in enumerate(readings)
     ]
-    return pd.DataFrame(rows).assign(**{"estimate": 1.0, "low": 0.5, "high": 1.5, "n": 3, "decides": [True, False] * 3} | more)
+    fixed = {"estimate": 1.0, "low": 0.5, "high": 1.5, "n": 3, "p_claim": 0.01, "role": ["primary", "secondary"] * 3}
+    return pd.DataFrame(rows).assign(**fixed | more)
 
 
-@pytest.mark.parametrize(("frame", "small"), [(judged(), 3), (judged(decides=True), 6)], ids=["one decides", "both decide"])
+@pytest.mark.parametrize(("frame", "small"), [(judged(), 3), (judged(role="primary"), 6)], ids=["one decides", "both decide"])
 def test_verdicts_are_filled_and_those_on_claims_large(frame, small):
     figure, data = report.verdicts(frame)
     drawn = [mark for axes in figure.axes for mark in markers(axes)]
@@ -96,7 +98,7 @@ def test_verdicts_are_filled_and_those_on_claims_large(frame, small):
     assert "hollow" not in figure._supxlabel.get_text()
     large, others = ({colour for *_, size, colour in drawn if (size == sizes[-1]) == big} for big in (True, False))
     assert len(others) == 1 and not others & large  # tests have one colour, which no verdict has
-    assert len(large) == (3 if small == 3 else 2)  # supported, contradicted, inconclusive; of parts the first is inconclusive
+    assert len(large) == 3  # supported, contradicted, not trained enough
 
 
 def test_published_panels_are_hollow_and_ours_are_not():

@@ -69,7 +69,7 @@ def test_a_conclusion_is_compared_with_the_reference_on_the_same_sets():
     assert (row["change_mean"], row["change_half_width"]) == pytest.approx(change[:2])
     assert row["changed"]
     assert not found.loc["episodes_top1", "look"].changed  # the same accuracies as the reference
-    assert found.loc["linear_top1", "trex"].verdict == "inconclusive"
+    assert found.loc["linear_top1", "trex"].verdict == "undecided"
     assert found.loc["linear_top1", "random"].verdict == "worse"
 
 
@@ -81,7 +81,7 @@ def test_changes_are_those_whose_gain_is_another():
     assert (small, "random weights", "better, not worse") in found
     assert not [row for row in found if row[0] == "5-way 5-shot"]
     one = report.conclusions(frame(seeds=1))
-    assert set(one.verdict) == {"inconclusive"}  # one seed decides nothing
+    assert set(one.verdict) == {"undecided"}  # one seed decides nothing
     assert one.half_width.isna().all() and not one.changed.any()
     assert report.changes(one).empty
 
@@ -137,7 +137,7 @@ def test_reading_names_every_protocol_once():
         "LOOK against SL: better by 3 (Linear probe; 5-way 5-shot; 4 images per class), "
         "worse by 1 (L-BFGS, 30 trials (t-ReX, small))"
     )
-    assert lines[2].startswith("t-ReX against SL: inconclusive by 4 (")
+    assert lines[2].startswith("t-ReX against SL: undecided by 4 (")
 
 
 def test_where_the_reference_has_no_verdict_nothing_changes():

@@ -13,7 +13,6 @@ from studylib import files, papers
 from studylib.publishing import gallery
 from studylib.publishing.page import VERDICTS
 from studylib.report import claims, tables
-from studylib.report.statistics import together
 
 BEGIN, END = "<!-- claims: written by studylib reproduce --publish -->\n", "<!-- end of claims -->\n"
 
@@ -21,10 +20,15 @@ INTRODUCTION = """# Claims
 
 Written by `studylib reproduce --scale SCALE --publish`; edit nothing here.
 
-A value is a mean with its 95 % interval over n seeds, differences paired over seeds; a correlation is over n methods. A test is
-*supported* where the interval lies on the claimed side of the bound, *contradicted* where it lies on the other side, and
-*inconclusive* where it holds the bound. Tests in **bold** decide on the claim: it is contradicted where one of them is, and
-supported where all are. A verdict is about the scale that it names, not about the paper.
+A value is a mean with its 95 % interval over n seeds, differences paired over seeds; a correlation is over n methods, its
+interval over resampled seeds. A test is read as *supported* where this interval lies on the claimed side of the bound, as
+*contradicted* where it lies on the other side, and as *undecided* where it holds the bound. Where SL has not learned its
+training images, or a network that is compared stays below nine tenths of SL's upstream accuracy, it is *not trained enough*.
+
+Tests in **bold** are primary and decide on the claim; the others are secondary. For the claim to be supported all primary ones
+must be true (its p is their largest), for it to be contradicted one must be false (the smallest p times their number). The
+p that is given is two-sided and corrected over the claims of a paper at a scale (Holm); 0.05 decides. A verdict is about the
+scale that it names, not about the paper.
 
 """
 
@@ -55,7 +59,7 @@ def read(folder: Path) -> pd.DataFrame:
     for scale in gallery.folders(folder):
         source = scale / "07_claims" / "claims.csv"
         if source.exists():
-            table = pd.read_csv(source, dtype=dict.fromkeys(("note", "command"), object))
+            table = pd.read_csv(source, dtype=dict.fromkeys(("note", "gate", "command"), object))
             if list(table.columns) == claims.COLUMNS:
                 judged.append(table)
             else:
@@ -85,8 +89,7 @@ def summary(tests: pd.DataFrame, link: str = "") -> str:
 
 def verdicts(tests: pd.DataFrame) -> pd.DataFrame:
     """The verdict on each claim, in the order of the papers, by scale; ``·`` where a claim was not judged at a scale."""
-    decisive = tests[tests["decides"].astype(bool)]
-    words = decisive.groupby(["claim", "scale"])["verdict"].agg(together).unstack()
+    words = tests.groupby(["claim", "scale"])["verdict"].first().unstack()
     return words.reindex(
         index=[claim for claim in claims.entries() if claim in words.index], columns=tests["scale"].unique()
     ).fillna(tables.MISSING)
@@ -113,7 +116,7 @@ def _section(claim: str, tests: pd.DataFrame, words: pd.Series, folder: Path) ->
         f"{tests['paper'].iloc[0]}. Published: {entry['published']}.{source}\n",
         tables.markdown(_tests(tests, words)),
     ]
-    if contradicted := list(tests.loc[tests["verdict"] == "contradicted", "scale"].unique()):
+    if contradicted := list(tests.loc[tests["reading"] == "contradicted", "scale"].unique()):
         commands = "; ".join(f"`{claims.telling_command(claim, scale)}`" for scale in contradicted)
         where = " and ".join(f"`{scale}`" for scale in contradicted)
         parts.append(
@@ -129,16 +132,22 @@ def _section(claim: str, tests: pd.DataFrame, words: pd.Series, folder: Path) ->
 def _tests(tests: pd.DataFrame, words: pd.Series) -> pd.DataFrame:
     """A row of text for each test, with its values by scale, and below them the verdict on the claim."""
     rows: dict[int, dict[str, str]] = {}
-    for row in tests.fillna({"tested_by": "", "claimed": "", "note": "", "command": ""}).to_dict("records"):
-        name = f"**{row['tested_by']}**" if row["decides"] and row["tested_by"] else row["tested_by"] or tables.MISSING
+    blank = dict.fromkeys(("tested_by", "claimed", "note", "gate", "command"), "")
+    for row in tests.fillna(blank).to_dict("records"):
+        name = (
+            f"**{row['tested_by']}**" if row["role"] == "primary" and row["tested_by"] else row["tested_by"] or tables.MISSING
+        )
         rows.setdefault(row["test"], {"Test": name, "Claimed": row["claimed"]})[row["scale"]] = _value(row)
+    p_values = tests.groupby("scale")["p_claim"].first()
+    p = {"Test": "p, corrected", "Claimed": ""} | {scale: claims.probability(value) for scale, value in p_values.items()}
     verdict = {"Test": "Verdict", "Claimed": ""} | {scale: f"**{word}**" for scale, word in words.items()}
-    frame = pd.DataFrame([*(rows[number] for number in sorted(rows)), verdict])
+    frame = pd.DataFrame([*(rows[number] for number in sorted(rows)), p, verdict])
     return frame[["Test", "Claimed", *words.index]].fillna(tables.MISSING)
 
 
 def _value(row: dict[str, Any]) -> str:
-    """``+1.2 ± 3.3 (n = 3) inconclusive``, or the command that runs a test without results."""
-    if row["verdict"] == "not run":
+    """``+1.2 ± 3.3 (n = 3) undecided``, or the command that runs a test without results."""
+    if row["reading"] == "not run":
         return f"not run: `{row['command']}`"
-    return f"{claims.value(row)} {row['verdict']}" + (f" ({row['note']})" if row["note"] else "")
+    extra = row["gate"] if row["reading"] == "not trained enough" else row["note"]
+    return f"{claims.value(row)} {row['reading']}" + (f" ({extra})" if extra else "")

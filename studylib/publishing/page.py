@@ -24,7 +24,7 @@ from studylib.report.tables import NUMBER
 TEMPLATE = Path(__file__).with_name("report.html.jinja")
 CLAIMS = "07_claims"  # the notebook that judges; it reads what the others made
 LEAD = "03_trex/frontier.png"  # the study's picture
-VERDICTS = ("supported", "contradicted", "inconclusive", "not run")
+VERDICTS = ("supported", "contradicted", "undecided", "not trained enough", "not run")
 STATES = ("done", "stopped", "failed")
 VERDICT = re.compile(rf"(?:^|\*\*)({'|'.join(VERDICTS + STATES)})(?:\*\*|\b)")
 OPEN = 15  # rows of the longest table that is shown unfolded

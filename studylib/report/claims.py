@@ -15,22 +15,26 @@ A test of a claim (``studylib/papers/*.yaml``) is an expression over the results
     what names a column for ``compare``, by default the variant; with two, their values with a blank between.
 ``compare``
     arithmetic over these columns, evaluated for each seed, so that differences are paired; ``{backbone}`` is the scale's second
-    one, ``{few}`` an eighth of LOOK's k.
+    one, ``{encoder}`` its first, ``{few}`` a quarter of LOOK's k.
 ``correlate``
     instead of ``compare``: a query for the accuracies whose mean log-odds are correlated with the values, over variants.
 ``claimed``
     what the paper says of the value: ``> 0``, ``< 0``, ``> -2`` (not worse by more than 2).
-``rival``
-    a self-supervised method that must have learned for the comparison to count (`too_poor`).
 ``part``
-    true for each of several parts that a claim consists of.
+    true for each of several parts that a claim consists of. The tests that are parts decide on the claim, where none is marked
+    the first one alone: they are primary. The others are secondary: shown, and without a say.
+``reference``
+    the variant of SL by which the `gate` goes, by default ``sl``.
+``about_upstream``
+    true for a test about accuracy on the pre-training classes, where what has learned less is compared all the same.
 
 Beside its tests a claim has a ``why``, what may be the reason where results contradict it, and ``tell``, the command whose
 results would tell: ``{scale}`` is the scale's name, ``{longer}`` four times its epochs. Some have a ``figure``, such as
 ``03_trex/depth``: the notebook and the name of what shows it.
 
-The tests that are parts of a claim decide on it together (`statistics.together`), where none is marked the first one alone; the
-others are shown beside them.
+A test is read by its own 95 % interval. The verdict on a claim is stricter. It is supported if all its parts are true, so that
+its p is their largest; it is contradicted if one of m parts is false, so that p is m times the smallest (Bonferroni). Twice the
+smaller of the two enters Holm's correction over the claims of a paper at a scale, and `LEVEL` decides.
 """
 
 import re
@@ -45,72 +49,161 @@ from studylib import files, papers
 from studylib.config import resolve, scale
 from studylib.errors import InputError
 from studylib.method_table import USING_LABELS
-from studylib.report import style, tables
-from studylib.report.statistics import interval, judged, log_odds, rank_correlation, refuse_mixture, select, together
+from studylib.report import statistics, style, tables
+from studylib.report.statistics import interval, judged, log_odds, refuse_mixture, select
 from studylib.scale import Scale
 
 PAPERS = {"look": "LOOK", "sl_mlp": "SL-MLP", "trex": "t-ReX"}
 
-COLUMNS = ["paper", "claim", "statement", "published", "source", "test", "decides", "tested_by", "grid", "claimed"]
-COLUMNS += ["estimate", "low", "high", "n", "over", "scale", "about", "verdict", "note", "command"]
+COLUMNS = ["paper", "claim", "statement", "published", "source", "test", "role", "tested_by", "grid", "claimed"]
+COLUMNS += ["estimate", "low", "high", "n", "p", "over", "gate", "scale", "about", "reading", "note", "command"]
+COLUMNS += ["p_claim", "verdict"]
 
-LEARNED = 0.5  # ours: share of SL's kNN accuracy upstream below which a self-supervised rival has not learned enough to be one
+LEVEL = 0.05  # usual: probability that any claim of a paper is decided wrongly at a scale
+SHARE = 0.9  # ours: of SL's accuracy on held-out images of the pre-training classes, what a network must reach to be compared
+MOST = 12  # ours: seeds that a study may be asked for
 
 
 def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str] = PAPERS) -> pd.DataFrame:
     """A row for each test of the papers ``of`` whose grid is in ``results`` (grid -> results table), with `COLUMNS`.
 
-    ``estimate``, ``low`` and ``high`` are the value and its 95 % interval over ``n`` seeds (Student's t) or, for
-    correlations, variants (`statistics.rank_correlation`). A test that finds no value is "not run", and ``command`` says
-    what runs it; one against a rival that is `too_poor` is "inconclusive", and ``note`` says why. ``decides`` marks the parts
-    of a claim; ``about`` is what the scale is.
+    ``estimate``, ``low`` and ``high`` are the value and its 95 % interval over ``n`` seeds (Student's t) or, for correlations,
+    over n variants (`statistics.resampled_correlation`); ``p`` is two-sided, of the value against the bound, uncorrected.
+    ``reading`` is that of the test by its interval; one that finds no value is "not run", and ``command`` says what runs it;
+    one of networks that have not learned is "not trained enough", and ``gate`` says how far they are (`gate`). ``note`` says
+    of an undecided primary test what so many seeds could have seen. ``p_claim``, corrected over the paper's claims, and
+    ``verdict`` are those of the claim, the same for all its tests. ``role`` is primary or secondary; ``about`` is what the
+    scale is.
 
     Raises:
         InputError: a test picks several values for one run; see `statistics.refuse_mixture`.
     """
-    content, rows = scale(scale_name), []
+    content = scale(scale_name)
     results = {grid: prepared(frame) for grid, frame in results.items()}  # once: several tests read the same table
-    for paper in of:
-        for claim, entry in papers.load(paper)["claims"].items():
-            about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
-            about |= {"published": entry["published"], "source": entry.get("source", "")}
-            about |= {"scale": scale_name, "about": content.about, "note": "", "command": ""}
-            several = any(test.get("part") for test in entry["tests"])
-            for number, test in enumerate(entry["tests"], 1):
-                if test["grid"] in results:
-                    found = measure(test, results[test["grid"]], content)
-                    row = about | dict(zip(("estimate", "low", "high", "n"), found, strict=True))
-                    row |= {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
-                    row |= {"decides": test.get("part", False) if several else number == 1}
-                    row |= {"over": "variants" if "correlate" in test else "seeds", "verdict": judged(*found, test["claimed"])}
-                    if row["verdict"] == "not run":
-                        row["command"] = grid_command(test, scale_name)
-                    elif "rival" in test and (note := too_poor(test["rival"], results[test["grid"]], content.upstream)):
-                        row |= {"verdict": "inconclusive", "note": note}
-                    rows.append(row)
-            if not entry["tests"]:
-                empty = {"test": 1, "decides": True, "n": 0, "verdict": "not run", "command": entry["command"]}
-                rows.append(about | empty)
+    judged_papers = [_of_paper(paper, results, content) for paper in of]
+    rows = [row for rows in judged_papers for row in rows]
     return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _of_paper(paper: str, results: Mapping[str, pd.DataFrame], content: Scale) -> list[dict[str, Any]]:
+    """The rows of one paper."""
+    rows, measured = [], {}
+    for claim, entry in papers.load(paper)["claims"].items():
+        about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
+        about |= {"published": entry["published"], "source": entry.get("source", "")}
+        about |= {"scale": content.name, "about": content.about, "note": "", "command": "", "gate": ""}
+        several = any(test.get("part") for test in entry["tests"])
+        for number, test in enumerate(entry["tests"], 1):
+            if test["grid"] in results:
+                found = measure(test, results[test["grid"]], content)
+                row = about | dict(zip(("estimate", "low", "high", "n"), found[:4], strict=True))
+                row |= {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
+                primary = test.get("part", False) if several else number == 1
+                row |= {"role": "primary" if primary else "secondary", "p": min(1.0, 2 * min(found[4:]))}
+                row |= {"over": "variants" if "correlate" in test else "seeds", "reading": judged(*found[:4], test["claimed"])}
+                if row["reading"] == "not run":
+                    row["command"] = grid_command(test, content.name)
+                else:
+                    enough, row["gate"] = gate(test, results, content)
+                    row |= {} if enough else {"reading": "not trained enough"}
+                measured[claim, number] = found[4:]
+                rows.append(row)
+        if not entry["tests"]:
+            empty = {"test": 1, "role": "primary", "n": 0, "reading": "not run", "command": entry["command"]}
+            rows.append(about | empty)
+    return decided(rows, measured)
+
+
+def decided(rows: list[dict[str, Any]], p_values: Mapping[tuple[str, int], tuple[float, float]]) -> list[dict[str, Any]]:
+    """The ``rows`` of a paper with ``p_claim`` and ``verdict`` of each claim; ``p_values``: (claim, test) -> (for, against)."""
+    claims = list(dict.fromkeys(row["claim"] for row in rows))
+    parts = {claim: [row for row in rows if row["claim"] == claim and row["role"] == "primary"] for claim in claims}
+    p_for, p_against = {}, {}
+    for claim, tests in parts.items():
+        usable = [p_values[claim, row["test"]] for row in tests if row["reading"] not in ("not run", "not trained enough")]
+        usable = [pair for pair in usable if not np.isnan(pair[0])]
+        p_for[claim] = max(pair[0] for pair in usable) if tests and len(usable) == len(tests) else np.nan
+        p_against[claim] = min(1.0, len(tests) * min(pair[1] for pair in usable)) if usable else np.nan
+    whole = [min(1.0, 2 * np.nanmin([p_for[one], p_against[one], 1.0])) if p_against[one] >= 0 else np.nan for one in claims]
+    corrected = dict(zip(claims, statistics.holm(whole), strict=True))
+    family = sum(not np.isnan(p) for p in whole)
+    for claim, tests in parts.items():
+        readings = {row["reading"] for row in tests}
+        if corrected[claim] <= LEVEL:
+            verdict = "supported" if p_for[claim] < p_against[claim] else "contradicted"
+        elif readings <= {"not run"}:
+            verdict = "not run"
+        else:
+            verdict = "not trained enough" if "not trained enough" in readings else "undecided"
+        if verdict == "undecided":
+            for row in tests:
+                row["note"] = power(row, LEVEL / family) if row["over"] == "seeds" and family else ""
+        for row in rows:
+            if row["claim"] == claim:
+                row |= {"p_claim": corrected[claim], "verdict": verdict}
+    return rows
+
+
+def power(row: Mapping[str, Any], level: float) -> str:
+    """What the n seeds of a test could have seen at ``level``, that of Holm's first step, and how many its value needs."""
+    bound, n = statistics.parsed(row["claimed"])[1], row["n"]
+    half = row["high"] - row["estimate"]
+    if n < 2 or not half > 0:
+        return ""
+    spread = statistics.deviation(half, n)
+    needed = statistics.pairs_needed(row["estimate"] - bound, spread, level, MOST)
+    seen = f"n = {n} would have seen {statistics.detectable(spread, n, level):.2g} from the bound"
+    return f"{seen}; this value needs {f'n = {needed}' if needed else f'more than {MOST}'}"
+
+
+def gate(test: Mapping[str, Any], results: Mapping[str, pd.DataFrame], content: Scale) -> tuple[bool, str]:
+    """Whether the networks that ``test`` compares have learned enough to be compared, and how far they are.
+
+    SL must reach the scale's ``gate``, such as 95 % of its training images by `TrainLinear`; every other network `SHARE` of
+    SL's linear accuracy on held-out images of the classes that both are trained on, except where the test is about that.
+    """
+    frame, reference = results[test["grid"]], with_names(test.get("reference", "sl"), content)
+    of_sl = next((table for table in (frame, *results.values()) if (table["variant"] == reference).any()), frame)
+    learned = reached(of_sl, content.gate["measure"], content).get(reference, np.nan)
+    upstream = reached(of_sl, "linear_top1", content).get(reference, np.nan)
+    if not learned >= content.gate["least"]:
+        where = "accuracy on training images" if content.gate["measure"].startswith("train") else "upstream accuracy"
+        said = "not measured" if np.isnan(learned) else f"{learned:.1f} %"
+        return False, f"SL: {where} {said}, {content.gate['least']:g} % needed"
+    if "correlate" in test:
+        return True, f"SL {learned:.1f} %; only networks that reach {SHARE:g} of SL's {upstream:.1f} % upstream"
+    others = reached(frame, "linear_top1", content)
+    networks = [name for name in networks_of(test, frame, content) if name != reference]
+    shares = {name: others.get(name, np.nan) / upstream for name in networks}
+    least = min(shares, key=lambda name: -1.0 if np.isnan(shares[name]) else shares[name], default=None)
+    if least is None or test.get("about_upstream"):
+        return True, f"SL {learned:.1f} %"
+    label = style.variant_label(least)
+    if not shares[least] >= SHARE:
+        epochs = frame.loc[frame["variant"] == least, "epoch"].max()
+        said = "not measured" if np.isnan(shares[least]) else f"{shares[least]:.2f} of SL's {upstream:.1f} %"
+        return False, f"{label}: {said} upstream after {epochs} epochs, {SHARE:g} needed"
+    return True, f"SL {learned:.1f} %; {label} {shares[least]:.2f} of SL upstream"
+
+
+def reached(frame: pd.DataFrame, measure: str, content: Scale) -> dict[str, float]:
+    """The mean over seeds of an accuracy on the pre-training classes at the end of training, of each variant."""
+    split = "train" if measure.startswith("train") else "test"
+    dataset = list({content.upstream, content.modes.data})
+    found = select(frame, measure=measure, dataset=dataset, layer="stage5", moment="end", split=split)
+    return found.groupby("variant")["value"].mean().to_dict()
+
+
+def networks_of(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> list[str]:
+    """The variants that ``compare`` names; a column may have more behind the variant's name, such as a layer."""
+    columns = [f"{name} " for name in names_in(compared(test, content))]
+    return [name for name in frame["variant"].unique() if any(column.startswith(f"{name} ") for column in columns)]
 
 
 def grids_of(of: Iterable[str] = PAPERS) -> list[str]:
     """The grids that the tests of the papers ``of`` read."""
     tests = (test for paper in of for claim in papers.load(paper)["claims"].values() for test in claim["tests"])
     return list(dict.fromkeys(test["grid"] for test in tests))
-
-
-def too_poor(rival: str, frame: pd.DataFrame, upstream: str) -> str:
-    """Why ``rival`` cannot be compared with: in the `prepared` table its kNN accuracy upstream at the end of training is less
-    than half of SL's.
-
-    Without labels a method takes far longer; what it has learned by then says nothing about what it is worth.
-    """
-    known = select(frame, measure="knn_top1", dataset=upstream, layer="stage5", moment="end", method=[rival, "sl"])
-    known = known.groupby("method")["value"].mean()
-    if rival not in known or "sl" not in known or known[rival] >= LEARNED * known["sl"]:
-        return ""
-    return f"{style.look(rival).label} has only {known[rival]:.1f} % kNN upstream, SL {known['sl']:.1f} %"
 
 
 def grid_command(test: Mapping[str, Any], scale_name: str) -> str:
@@ -132,23 +225,31 @@ def prepared(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(moment=np.select([from_end == 2, from_end > 2], ["before", "earlier"], "end"))
 
 
-def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> tuple[float, float, float, int]:
-    """(value, low, high, n) of a test on a `prepared` table."""
+def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> tuple[float, float, float, int, float, float]:
+    """(value, low, high, n, p for, p against) of a test on a `prepared` table."""
     columns = test.get("columns", ["variant"])
     over = test.get("over", ["dataset"])
     values = averaged(picked(frame, test["rows"], content), columns, over, logarithmic=test.get("log_odds", False))
     if "correlate" in test:
         target = averaged(picked(frame, test["correlate"], content), columns, ["dataset"], logarithmic=True)
-        pairs = pd.concat([values.mean(), target.mean()], axis=1, join="inner")
-        return rank_correlation(*(pairs[name] for name in pairs))
-    mean, half, n = interval(arithmetic(compared(test, content), values))
-    return mean, mean - half, mean + half, n
+        upstream = reached(frame, "linear_top1", content)
+        learned = [name for name in values if upstream.get(name, 0.0) >= SHARE * upstream.get("sl", np.nan)]
+        return statistics.resampled_correlation(values[learned], target, test["claimed"])
+    each = arithmetic(compared(test, content), values)
+    mean, half, n = interval(each)
+    return mean, mean - half, mean + half, n, *statistics.one_sided(each, test["claimed"])
 
 
 def compared(test: Mapping[str, Any], content: Scale) -> str:
     """The arithmetic of a test with the scale's names in it."""
-    few = max(2, resolve(content.name, "look").look.k // 8)  # as `grids.look_neighbours` has it
-    return test.get("compare", "").format(few=few, backbone=content.backbone)
+    return with_names(test.get("compare", ""), content)
+
+
+def with_names(text: str, content: Scale) -> str:
+    """``text`` with the scale's names in the place of ``{backbone}``, ``{encoder}`` and ``{few}``."""
+    look = resolve(content.name, "look")
+    few = max(2, look.look.k // 4)  # as `grids.look_neighbours` has it
+    return text.format(few=few, backbone=content.backbone, encoder=look.encoder.arch)
 
 
 def picked(frame: pd.DataFrame, query: str, content: Scale) -> pd.DataFrame:
@@ -205,38 +306,46 @@ def names_in(expression: str) -> dict[str, str]:
 
 def shown(found: pd.DataFrame) -> pd.DataFrame:
     """`judge`'s table as text for readers."""
+    blank = dict.fromkeys(("tested_by", "claimed", "gate", "command"), "")
     return pd.DataFrame(
         {
             "Claim": row["claim"],
             "Statement": row["statement"],
             "Published": row["published"],
             "Tested by": row["tested_by"],
+            "Role": row["role"],
             "Claimed": row["claimed"],
             "Ours": value(row),
-            "Verdict": row["verdict"]
-            + (f" ({row['note']})" if row["note"] else "")
+            "Reading": row["reading"]
+            + (f" ({row['gate']})" if row["reading"] == "not trained enough" else "")
             + (f": {row['command']}" if row["command"] else ""),
         }
-        for row in found.fillna(dict.fromkeys(("tested_by", "claimed", "note", "command"), "")).to_dict("records")
+        for row in found.fillna(blank).to_dict("records")
     )
 
 
 def decisive(found: pd.DataFrame) -> pd.DataFrame:
-    """A row of text for each claim of `judge`'s table: the parts that decide on it, their values and, of several, verdicts,
-    and the verdict on the whole."""
+    """A row of text for each claim of `judge`'s table: its primary tests, their values and, of several, readings, the p that
+    is corrected over the paper's claims, and the verdict."""
     rows = []
-    for claim, tests in found.fillna({"tested_by": "", "claimed": "", "note": ""}).groupby("claim", sort=False):
-        parts = tests[tests["decides"].astype(bool)].to_dict("records")
-        said = [
-            value(row) + (f" {row['verdict']}" if len(parts) > 1 else "") + (f" ({row['note']})" if row["note"] else "")
-            for row in parts
-        ]
+    for claim, tests in found.fillna({"tested_by": "", "claimed": "", "note": "", "gate": ""}).groupby("claim", sort=False):
+        parts = tests[tests["role"] == "primary"].to_dict("records")
+        said = []
+        for row in parts:
+            extra = row["gate"] if row["reading"] == "not trained enough" else row["note"]
+            reading = f" {row['reading']}" if len(parts) > 1 else ""
+            said.append(value(row) + reading + (f" ({extra})" if extra else ""))
         rows.append(
             {"Claim": claim, "Statement": parts[0]["statement"], "Published": parts[0]["published"]}
             | {"Tested by": "; ".join(f"{row['tested_by']} {row['claimed']}".strip() for row in parts)}
-            | {"Ours": "; ".join(said), "Verdict": together(row["verdict"] for row in parts)}
+            | {"Ours": "; ".join(said), "p": probability(parts[0]["p_claim"]), "Verdict": parts[0]["verdict"]}
         )
     return pd.DataFrame(rows)
+
+
+def probability(p: float) -> str:
+    """``0.031``, ``< 0.001``; ``·`` for none."""
+    return tables.MISSING if pd.isna(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def value(row: Mapping[str, Any]) -> str:
@@ -256,19 +365,19 @@ def write(found: pd.DataFrame, folder: Path, lineage: Mapping[str, Any]) -> Path
 
 
 def sentences(found: pd.DataFrame) -> str:
-    """The verdicts in words, a line for each test; a claim without one has its command."""
+    """The tests in words, a line for each; a claim without one has its command."""
     return "\n".join(
-        f"{row['claim']} {row['verdict']}: {row['statement']} "
+        f"{row['claim']}, {row['role']} test, {row['reading']}: {row['statement']} "
         + (f"({row['tested_by']}: {value(row)}; claimed {row['claimed']})" if row["grid"] else f"({row['command']})")
-        + (f"; {row['note']}" if row["note"] else "")
-        for row in found.fillna({"grid": "", "note": ""}).to_dict("records")
+        + (f"; {row['gate']}" if row["reading"] == "not trained enough" else "")
+        for row in found.fillna({"grid": "", "gate": ""}).to_dict("records")
     )
 
 
 def discussion(found: pd.DataFrame) -> str:
     """Markdown: for each scale what contradicts the papers, what the reason may be, and the command that would tell."""
     lines = []
-    for (name, claim), rows in select(found, verdict="contradicted").groupby(["scale", "claim"], sort=False):
+    for (name, claim), rows in select(found, reading="contradicted").groupby(["scale", "claim"], sort=False):
         told = "; ".join(f"{row['tested_by']}: {value(row)} (claimed {row['claimed']})" for row in rows.to_dict("records"))
         entry = entries()[claim]
         lines.append(

@@ -94,10 +94,10 @@ def strongest(found: pd.DataFrame) -> str:
 
 
 def sign(low: float, high: float) -> str:
-    """What an interval of ρ says: positive, negative, inconclusive (it holds 0), or no interval."""
+    """What an interval of ρ says: positive, negative, undecided (it holds 0), or no interval."""
     if math.isnan(low):
         return "no interval"
-    return "positive" if low > 0 else "negative" if high < 0 else "inconclusive"
+    return "positive" if low > 0 else "negative" if high < 0 else "undecided"
 
 
 def rho(row: Mapping[str, Any]) -> str:
@@ -327,6 +327,6 @@ def turns(frame: pd.DataFrame, measure: str, target: str) -> pd.DataFrame:
             change = statistics.paired_difference(statistics.select(rows, epoch=moments), name, *moments, column="epoch")
             row[f"Change of {style.measure_label(name)}"] = tables.number(*change, name, signed=True)
             signs.append(statistics.verdict(*change, "higher"))
-        says = {"supported": "rises", "contradicted": "falls", "inconclusive": "inconclusive", "not run": "not run"}
+        says = {"supported": "rises", "contradicted": "falls", "undecided": "undecided", "not run": "not run"}
         body.append(row | {style.measure_label(measure): says[signs[0]], style.measure_label(target): says[signs[1]]})
     return pd.DataFrame(body)

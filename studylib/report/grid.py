@@ -11,5 +11,5 @@ def grid_summary(results: pd.DataFrame, grid: str, scale_name: str) -> str:
     end = statistics.select(end, measure=["monitor_knn_top1", "linear_top1"])
     means = pd.concat([statistics.over_datasets(part, how="mean") for _, part in end.groupby("measure", sort=False)])
     accuracies = tables.summary(means, rows=("variant",), columns="measure").to_string(index=False)
-    verdicts = claims.judge({grid: results}, scale_name)
-    return f"{accuracies}\n{claims.sentences(verdicts[verdicts['verdict'] != 'not run'])}"
+    tests = claims.judge({grid: results}, scale_name)
+    return f"{accuracies}\n{claims.sentences(tests[tests['reading'] != 'not run'])}"

@@ -48,7 +48,7 @@ def conclusions(frame: pd.DataFrame, *, baseline: str = "sl", reference: str = "
     """A row for each protocol and method: its mean log-odds less those of ``baseline``, and whether ``reference`` agrees.
 
     Columns: measure, sets (how many), method; mean, half_width, n of the difference, paired over seeds, and its verdict
-    (better, worse, inconclusive, not run); reference_mean and reference_verdict: the same by the probe ``reference`` **on the
+    (better, worse, undecided, not run); reference_mean and reference_verdict: the same by the probe ``reference`` **on the
     same data sets**, so that a change is the protocol's and not that of other sets; change_mean, change_half_width: the
     first difference less the second, paired over seeds, and changed: whether its interval excludes 0.
     """
@@ -83,7 +83,7 @@ def _gain(frame: pd.DataFrame, names: list[str], a: str, b: str) -> pd.Series:
 
 
 def _word(gain: pd.Series) -> str:
-    words = {"supported": "better", "contradicted": "worse", "inconclusive": "inconclusive", "not run": "not run"}
+    words = {"supported": "better", "contradicted": "worse", "undecided": "undecided", "not run": "not run"}
     return words[statistics.verdict(*statistics.interval(gain), "higher")]
 
 
@@ -194,7 +194,7 @@ def reading(found: pd.DataFrame, *, baseline: str = "sl") -> str:
     for method, rows in style.by_method(found):
         given = {
             word: [protocol_label(name) for name in rows.loc[rows["verdict"] == word, "measure"]]
-            for word in ("better", "worse", "inconclusive", "not run")
+            for word in ("better", "worse", "undecided", "not run")
         }
         said = [f"{word} by {len(names)} ({'; '.join(names)})" for word, names in given.items() if names]
         lines.append(f"{style.look(method).label} against {style.look(baseline).label}: {', '.join(said)}")

@@ -12,6 +12,8 @@ from studylib.errors import InputError, choose, require
 
 CLIP = 0.05  # ours: accuracies in % enter log-odds within [CLIP, 100 - CLIP], so that 100 % (or 0 %) stays finite
 
+POWER = 0.8  # usual: the probability with which a difference that is there is to be seen
+
 FEWEST = 5  # ours: pairs below which a rank correlation gets no interval
 
 
@@ -120,24 +122,75 @@ def rank_correlation(x: Iterable[float], y: Iterable[float]) -> tuple[float, flo
     return rho, min(low, rho), max(high, rho), n
 
 
+def resampled_correlation(
+    x: pd.DataFrame, y: pd.DataFrame, claimed: str, *, draws: int = 4000
+) -> tuple[float, float, float, int, float, float]:
+    """(ρ, low, high, n, p for, p against): Spearman's rank correlation over methods of their means over seeds.
+
+    ``x`` and ``y`` have a row for each seed and a column for each of n methods. The interval holds 95 % of the ρ of seeds
+    drawn with replacement, for each method anew; p is the share of them on the other side of what is ``claimed``. It says how
+    far seeds decide the order of these methods, not what other methods would do.
+
+    Fewer than `FEWEST` methods, or none with two seeds, have no interval.
+    """
+    sign, bound = parsed(claimed)
+    names = [name for name in x if name in y]
+    runs = [np.stack((x[name], y[name]))[:, ~(x[name].isna() | y[name].isna())] for name in names]
+    runs = [run for run in runs if run.shape[1]]
+    n = len(runs)
+    if n < 3:
+        return math.nan, math.nan, math.nan, n, math.nan, math.nan
+
+    def correlation(means: np.ndarray) -> np.ndarray:
+        ranks = pd.DataFrame(means.reshape(-1, n)).rank(axis=1).to_numpy().reshape(means.shape)
+        centred = ranks - ranks.mean(-1, keepdims=True)
+        with np.errstate(invalid="ignore"):
+            return (centred[0] * centred[1]).sum(-1) / np.sqrt((centred**2).sum(-1).prod(0))
+
+    rho = float(correlation(np.stack([run.mean(1) for run in runs], axis=-1)))
+    if n < FEWEST or all(run.shape[1] < 2 for run in runs) or math.isnan(rho):
+        return rho, math.nan, math.nan, n, math.nan, math.nan
+    generator = np.random.default_rng(0)
+    chosen = [run[:, generator.integers(run.shape[1], size=(draws, run.shape[1]))].mean(-1) for run in runs]
+    found = correlation(np.stack(chosen, axis=-1))
+    low, high = np.nanquantile(found, (0.025, 0.975))
+    beyond = (found - bound) * (1 if sign == ">" else -1)
+    p_for, p_against = ((1 + int((side * beyond <= 0).sum())) / (draws + 1) for side in (1, -1))
+    return rho, float(low), float(high), n, p_for, p_against
+
+
 def verdict(mean: float, half_width: float, n: int, direction: str) -> str:
-    """Verdict on the claim that a difference is ``higher`` (or ``lower``) than 0, by its interval; see `judged`."""
+    """Whether a difference is ``higher`` (or ``lower``) than 0, by its interval; see `judged`."""
     choose("direction", direction, ("higher", "lower"))
     return judged(mean, mean - half_width, mean + half_width, n, "> 0" if direction == "higher" else "< 0")
 
 
 def judged(estimate: float, low: float, high: float, n: int, claimed: str) -> str:
-    """Verdict on the claim that a value lies on one side of a bound, ``"> 0"`` or ``"< 1.5"``, by its interval.
+    """Reading of one test: whether a value lies on the claimed side of a bound, ``"> 0"`` or ``"< 1.5"``, by its interval.
 
     | verdict | rule |
     |---|---|
     | not run | no value |
-    | inconclusive | one value, which has no interval, or an interval that holds the bound |
+    | undecided | one value, which has no interval, or an interval that holds the bound |
     | supported | the interval lies on the claimed side of the bound |
     | contradicted | the interval lies on the other side |
 
     Raises:
         InputError: ``claimed`` is neither ``> x`` nor ``< x``.
+    """
+    sign, bound = parsed(claimed)
+    if n == 0 or math.isnan(estimate):
+        return "not run"
+    if n < 2 or math.isnan(low) or low <= bound <= high:
+        return "undecided"
+    return "supported" if (low > bound) == (sign == ">") else "contradicted"
+
+
+def parsed(claimed: str) -> tuple[str, float]:
+    """Side and bound of ``"> 0"``, ``"< 1.5"``, ...
+
+    Raises:
+        InputError: it is neither ``> x`` nor ``< x``.
     """
     sign, _, number = claimed.partition(" ")
     try:
@@ -145,20 +198,56 @@ def judged(estimate: float, low: float, high: float, n: int, claimed: str) -> st
     except ValueError:
         bound = math.nan
     require("claimed", claimed, sign in ("<", ">") and not math.isnan(bound), "write `> 0`, `< 1.5`, ...")
-    if n == 0 or math.isnan(estimate):
-        return "not run"
-    if n < 2 or math.isnan(low) or low <= bound <= high:
-        return "inconclusive"
-    return "supported" if (low > bound) == (sign == ">") else "contradicted"
+    return sign, bound
 
 
-def together(verdicts: Iterable[str]) -> str:
-    """Verdict on a claim of several parts: contradicted if one is, supported if all are, not run if none was run, and
-    otherwise inconclusive."""
-    found = set(verdicts)
-    if "contradicted" in found:
-        return "contradicted"
-    return found.pop() if len(found) == 1 else "inconclusive"
+def one_sided(values: Iterable[float], claimed: str) -> tuple[float, float]:
+    """(p for, p against): Student's one-sided tests that the mean lies on the claimed side of the bound, and on the other.
+
+    Fewer than two values have none (NaN). Equal values lie on one side for certain, or on the bound.
+    """
+    sign, bound = parsed(claimed)
+    array = np.asarray(list(values), dtype=np.float64)
+    beyond = (array[~np.isnan(array)] - bound) * (1 if sign == ">" else -1)
+    n = len(beyond)
+    if n < 2:
+        return math.nan, math.nan
+    mean, error = beyond.mean(), beyond.std(ddof=1) / math.sqrt(n)
+    if error == 0:
+        return (1.0, 1.0) if mean == 0 else (float(mean < 0), float(mean > 0))
+    p = float(special.stdtr(n - 1, -mean / error))
+    return p, 1 - p
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p of several tests, in their order: all of those below a level are true at once, but for that
+    probability. Missing ones (NaN) are not in the family (Holm 1979)."""
+    order = sorted((p, i) for i, p in enumerate(values) if not math.isnan(p))
+    adjusted, largest = [math.nan] * len(values), 0.0
+    for rank, (p, i) in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - rank) * p))
+        adjusted[i] = largest
+    return adjusted
+
+
+def deviation(half_width: float, n: int, level: float = 0.95) -> float:
+    """The standard deviation of n values whose `interval` has this half width."""
+    return half_width * math.sqrt(n) / float(special.stdtrit(n - 1, 0.5 + level / 2))
+
+
+def detectable(spread: float, n: int, level: float) -> float:
+    """The difference that ``n`` pairs with the standard deviation ``spread`` show at the two-sided ``level`` with a probability
+    of 80 %.
+
+    By Student's t in place of the noncentral one, which is a few per cent too small for few pairs.
+    """
+    return float(special.stdtrit(n - 1, 1 - level / 2) + special.stdtrit(n - 1, POWER)) * spread / math.sqrt(n)
+
+
+def pairs_needed(difference: float, spread: float, level: float, most: int) -> int:
+    """The fewest pairs for which ``difference`` is `detectable`; 0 if ``most`` are too few."""
+    counts = range(3, most + 1)
+    return next((n for n in counts if detectable(spread, n, level) <= abs(difference)), 0)
 
 
 def log_odds(accuracy: Any) -> Any:

@@ -108,6 +108,7 @@ MEASURES = {
     "coding_length": Measure(label="Coding length (nats per image)", decimals=3),
     "sparsity": Measure(label="Sparsity (share of dimensions)", decimals=3),
     "frechet_distance": Measure(label="Fréchet distance to the pre-training set"),
+    "frechet_per_variance": Measure(label="Fréchet distance to the pre-training set ÷ variance"),
     "squared_mmd": Measure(label="Squared MMD to the pre-training set"),
     "modes_nmi": Measure(label="Modes: NMI with the hidden labels", decimals=3),
     "modes_ari": Measure(label="Modes: adjusted Rand index", decimals=3),

@@ -6,7 +6,7 @@ from studylib.report import statistics
 
 VARIATION = ("phi", "intra_class_distance", "class_separation", "neural_collapse")
 SPREAD = ("redundancy", "effective_rank", "coding_length", "sparsity")
-DISTANCE = ("mixtureness", "frechet_distance", "squared_mmd")
+DISTANCE = ("mixtureness", "frechet_per_variance", "squared_mmd")
 """Of the unseen classes from the pre-training classes"""
 FIGURE = ("phi", "intra_class_distance", *SPREAD)
 
