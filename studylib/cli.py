@@ -290,23 +290,27 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
 @click.option("--seeds", type=click.IntRange(1), metavar="N", help="Seeds of every row of every grid [what the scale plans]")
 @click.option("--publish", is_flag=True, help="Replace figures/ of the notebooks that succeeded; add results.")
 @click.option("--force", is_flag=True, help="Execute notebooks that are unchanged as well.")
+@click.option("--published", is_flag=True, help="Also carry out what the scale publishes beyond its plan.")
 @click.argument("more", metavar="[NAME]...", nargs=-1)
-def reproduce(scale: str, only: tuple[str, ...], seeds: int | None, publish: bool, force: bool, more: tuple[str, ...]) -> int:
+def reproduce(
+    scale: str, only: tuple[str, ...], seeds: int | None, publish: bool, force: bool, published: bool, more: tuple[str, ...]
+) -> int:
     """Run every notebook, or those named, and write runs/report/index.html.
 
-    A notebook that succeeded is not executed again until it, the package, its data or what it made changes.
+    A notebook that succeeded is not executed again until it, the package, its data or what it made changes. Published results
+    of runs beyond the plan are shown beside the others; --published computes them here.
 
     \b
     Examples:
       studylib reproduce
-      studylib reproduce --seeds 3
+      studylib reproduce --published
       studylib reproduce --scale small --only 02_sl_mlp --publish
     """
     if more and not only:
         raise InputError("notebook", more[0], f"write --only {more[0]}")
     from studylib.publishing.reproduce import reproduce as reproduce_all
 
-    return reproduce_all(scale, [*only, *more], publish, force, seeds or 0)
+    return reproduce_all(scale, [*only, *more], publish, force, seeds or 0, published)
 
 
 @studylib.command("publish-results")
@@ -329,20 +333,21 @@ def publish_results(scale: str, seeds: int | None) -> None:
 
 @studylib.command()
 @scale_option(default="quick", show_default=True)
+@click.option("--published", is_flag=True, help="With what the scale publishes beyond its plan.")
 @click.argument("names", metavar="[GRID]...", nargs=-1)
-def plan(scale: str, names: tuple[str, ...]) -> None:
+def plan(scale: str, published: bool, names: tuple[str, ...]) -> None:
     """Show what a scale's grids of runs still cost; with names of grids, each of their runs.
 
     Minutes are those of one worker; a study runs one per GPU or core.
 
     \b
     Examples:
-      studylib plan --scale small
+      studylib plan --scale small --published
       studylib plan look_starts trex_buildup
     """
     from studylib import cost, grids
 
-    runs = cost.plan(grids.planned(scale, names))
+    runs = cost.plan(grids.planned(scale, names, grids.PUBLISHED if published else 0))
     if names:
         print(runs.to_string(index=False) if len(runs) else f"no runs at scale {scale}")
     else:

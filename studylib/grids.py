@@ -39,6 +39,11 @@ UPSTREAM_PROBES = (Knn(), LinearProbe(C_low=1e-4, C_high=1e2, values=7))
 LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
 
+PUBLISHED = -1
+"""number of seeds that stands for a scale's plan and what it publishes beyond it"""
+MOST_SEEDS = 12
+"""seeds of a row beyond the plan that are looked for; more would not be asked for (`studylib.report.claims.MOST`)"""
+
 Rows = dict[str, tuple[str, dict[str, Any]]]
 """variant -> (method, settings that override the scale's)"""
 
@@ -59,7 +64,8 @@ def jobs_of(
     """``seeds`` jobs for each of ``rows``, by default evaluated on the unseen classes alone.
 
     Where ``seeds`` is 0 there are as many as the scale's plan gives the grid: one number for it, or one for each row; what it
-    does not name has none. Beyond the plan come those of the scale's ``published`` that are done, here or published.
+    does not name has none. Beyond the plan come those of the scale's ``published`` that are done, here or published; with
+    `PUBLISHED` for ``seeds`` all of them.
     ``overrides`` are settings for every run; those of a row win.
     """
     content = scale(scale_name)
@@ -68,7 +74,7 @@ def jobs_of(
     jobs = []
     for variant, (method, settings) in rows.items():
         planned, beyond = (count.get(variant, 0) if isinstance(count, dict) else count for count in (plan, shown))
-        for seed in range(seeds or max(planned, beyond)):
+        for seed in range(seeds if seeds > 0 else max(planned, beyond)):
             config = resolve(scale_name, method, seed, (overrides or {}) | settings)
             asked = (*evaluations, *(() if grid == "tuning" else learned(config, evaluations)))
             job = Job(scale=scale_name, variant=variant, config=config, evaluations=asked)
@@ -78,11 +84,11 @@ def jobs_of(
 
 
 def learned(config: RunConfig, evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
-    """How far a run has learned its own classes, as far as ``evaluations`` do not ask it: linear accuracy on held-out images
-    and on training images. Without it no claim is judged by the run."""
+    """How far a run has learned its own classes, as far as ``evaluations`` do not ask it: accuracy on held-out images and, of a
+    linear probe, on training images. Without it no claim is judged by the run."""
     own = (one for one in evaluations if one.dataset == config.data and one.epoch is None and "stage5" in one.layers)
     asked = {protocol for one in own for protocol in one.protocols}
-    missing = tuple(protocol for protocol in (UPSTREAM_PROBES[1], TrainLinear()) if protocol not in asked)
+    missing = tuple(protocol for protocol in (*UPSTREAM_PROBES, TrainLinear()) if protocol not in asked)
     return (Evaluation(dataset=config.data, measures="none", protocols=missing),) if missing else ()
 
 
@@ -163,7 +169,8 @@ def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None =
         start = [0] if job.variant == "sl" else []  # random weights
         snapshots = before_end(job.config) if one else start
         moments = snapshots if job.variant in OF_THE_PAPERS else start
-        asked = [(upstream, epoch) for epoch in (None, *moments)] + [(first, epoch) for epoch in (None, *start)]
+        later = [epoch for epoch in moments if epoch not in start]  # `methods` has the end, and the start of SL
+        asked = [(upstream, epoch) for epoch in later] + [(first, epoch) for epoch in (None, *start)]
         measured = [Evaluation(dataset=name, epoch=epoch, measures="all", protocols=()) for name, epoch in asked]
         whole = {"dataset": upstream, "protocols": ()}
         measured += [Evaluation(**whole, epoch=epoch, layers=inner, measures="all") for epoch in (None, *start) if one]
@@ -352,7 +359,7 @@ def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | No
 def trex_depth(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX with 0 to 3 hidden layers in its projector, all else equal: claim T1."""
     rows = {f"depth {depth}": ("trex", {"projector.hidden_layers": depth}) for depth in range(4)}
-    return jobs_of("trex_depth", scale_name, rows, seeds, overrides, transfer(scale(scale_name), measures="papers"))
+    return jobs_of("trex_depth", scale_name, rows, seeds, overrides, transfer(scale(scale_name), measures="all"))
 
 
 def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
@@ -525,7 +532,7 @@ def left_out(grid: str, scale_name: str) -> str:
 
 
 def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
-    """What a scale plans of a grid, and with it what else was trained, up to three seeds: what the claims are judged by."""
+    """What a scale plans of a grid, and with it what else was trained, up to `MOST_SEEDS`: what the claims are judged by."""
     jobs = GRIDS[grid](scale_name, seeds)
-    others = [job for job in GRIDS[grid](scale_name, 3) if job not in jobs]
+    others = [job for job in GRIDS[grid](scale_name, MOST_SEEDS) if job not in jobs]
     return jobs + [job for job in others if Run(job.config).done or job.published is not None]

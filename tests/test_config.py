@@ -231,7 +231,7 @@ def test_methods_by_what_they_learn_from():
 def test_id_depends_on_every_setting():
     """Each setting of some method that uses it."""
     texts = {"encoder.arch": "resnet18", "encoder.stem": "conv3", "projector.activation": "none", "data": "digits"}
-    texts |= {"monitor.snapshots": "final", "optimisation.precision": "float32", "ema.buffers": "average"}
+    texts |= {"monitor.snapshots": "final", "optimisation.precision": "auto", "ema.buffers": "average"}
     texts |= {"optimisation.capture": "off"}
     texts |= {"bank.start": "random", "bank.tail": "drop", "look.no_positive": "nearest", "look.start": "fixed"}
     special = {"augmentation": 0.123, "ema.momentum": 0.5, "ema.ramp": None, "multi_crop.global_crops": 3, "look.k": 7}

@@ -2,13 +2,16 @@
 
 import json
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from itertools import product
 
 import pytest
 import torch
 
 from studylib import cost, data, grids
 from studylib.config import changed, resolve
+from studylib.evaluation.evaluate import parts
+from studylib.evaluation.probe import name_of
 from studylib.method_table import METHODS, OF_THE_PAPERS
 from studylib.methods import METHODS as CLASSES
 from studylib.methods import Batch
@@ -62,25 +65,39 @@ def test_a_grid_without_a_plan_is_empty_until_seeds_are_given():
     assert len(grids.trex_crops("quick", 2)) == 8
 
 
+@pytest.mark.parametrize("name", sorted(scales()))
+def test_a_scale_publishes_rows_that_exist(name):
+    plan, published = scale(name).seeds, scale(name).published
+    assert set(published) <= set(grids.GRIDS)
+    for grid, count in published.items():
+        every = {job.variant for job in grids.GRIDS[grid](name, 1)}
+        assert set(count if isinstance(count, dict) else ()) <= every
+        found = Counter(job.variant for job in grids.GRIDS[grid](name, grids.PUBLISHED))
+        for variant in every:
+            both = [of.get(variant, 0) if isinstance(of, dict) else of for of in (plan.get(grid, 0), count)]
+            assert found[variant] == max(both)
+
+
 def test_seeds_are_of_every_row_whatever_is_planned():
-    plan = scale("quick").seeds["look_neighbours"]
-    assert {job.variant for job in grids.look_neighbours("quick")} == set(plan)
-    found = Counter(job.variant for job in grids.look_neighbours("quick", 4))
+    plan = scale("smoke").seeds["methods"]
+    assert {job.variant for job in grids.methods("smoke")} == set(plan)
+    found = Counter(job.variant for job in grids.methods("smoke", 4))
     assert set(found.values()) == {4} and len(found) > len(plan)
 
 
 def test_claims_are_judged_by_what_else_was_trained(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path))
-    planned = grids.look_neighbours("quick")
-    assert grids.trained("look_neighbours", "quick") == planned
-    others = [job for job in grids.look_neighbours("quick", 4) if job not in planned]
+    monkeypatch.setenv("STUDYLIB_PUBLISHED", "off")
+    planned = grids.methods("quick")
+    assert grids.trained("methods", "quick") == planned
+    others = [job for job in grids.methods("quick", 14) if job not in planned]
     for job in others:
         run = Run(job.config)
         run.snapshot().parent.mkdir(parents=True, exist_ok=True)  # rows of one grid can be the same run
         run.snapshot().touch()
         (run.folder / "DONE").touch()
-    found = grids.trained("look_neighbours", "quick")
-    assert sorted(map(repr, found)) == sorted(map(repr, [*planned, *(job for job in others if job.config.seed < 3)]))
+    found = grids.trained("methods", "quick")
+    assert sorted(map(repr, found)) == sorted(map(repr, [*planned, *(job for job in others if job.config.seed < 12)]))
 
 
 def test_methods_are_all_and_random_weights_are_asked_of_sl():
@@ -89,7 +106,21 @@ def test_methods_are_all_and_random_weights_are_asked_of_sl():
     for job in jobs:
         at_start = [evaluation for evaluation in job.evaluations if evaluation.epoch == 0]
         assert bool(at_start) == (job.config.method == "sl")
-    assert len({(job.config.optimisation, job.config.encoder, job.config.data) for job in jobs}) == 1  # one recipe
+    rated = {replace(job.config.optimisation, lr=0.1) for job in jobs}  # rates are each method's own, chosen by one rule
+    assert len(rated) == len({(job.config.encoder, job.config.data) for job in jobs}) == 1
+
+
+@pytest.mark.parametrize("grid", grids.GRIDS)
+def test_nothing_is_asked_twice_of_a_run(grid):
+    """Twice the same rows would be two values of one seed."""
+    for job in grids.GRIDS[grid]("quick", 1):
+        asked = Counter(
+            (part.dataset, part.epoch, part.layer, part.task)
+            for evaluation in job.evaluations
+            for part in parts(evaluation)
+        )
+        twice = [part for part, count in asked.items() if count > 1 and part[3] != "none"]
+        assert not twice, (job.variant, twice[:3])
 
 
 def test_features_are_measured_at_the_end_and_along_training():
@@ -97,7 +128,7 @@ def test_features_are_measured_at_the_end_and_along_training():
     for job in grids.features("quick"):
         assert len(set(job.evaluations)) == len(job.evaluations)
         start = {0} if job.variant == "sl" else set()
-        along = {0, 1, 2, 4, 8} if job.config.seed == 0 else start
+        along = {0, 1, 2, 4, 8, 16} if job.config.seed == 0 else start
         found = {
             (kind, name): {e.epoch for e in job.evaluations if e.dataset == name and bool(e.protocols) == (kind == "probed")}
             for kind in ("measured", "probed")
@@ -119,7 +150,7 @@ def test_features_of_the_first_seed_are_measured_at_every_layer():
         }
         for found in layers.values():
             assert sorted(found) == sorted(grids.LAYERS if job.config.seed == 0 else ["stage5"])  # none of them twice
-        own = {0, 1, 2, 4, 8} if job.config.seed == 0 and job.variant in OF_THE_PAPERS else set()
+        own = {0, 1, 2, 4, 8, 16} if job.config.seed == 0 and job.variant in OF_THE_PAPERS else set()
         moments = {None} | own | ({0} if job.variant == "sl" else set())
         assert {e.epoch for e in asked if e.measures == "spectrum"} == moments
 
@@ -127,14 +158,14 @@ def test_features_of_the_first_seed_are_measured_at_every_layer():
 def test_modes_are_looked_for_by_their_number_as_well():
     for job in grids.modes("quick"):
         kinds = [e.measures for e in job.evaluations if e.dataset == job.config.data]
-        assert kinds == ["all", "modes"]
+        assert kinds == ["all", "modes", "none"]
 
 
 def test_prototypes_are_asked_of_heads_behind_a_projector():
     for job in grids.trex_buildup("quick", 2):
         found = [e for e in job.evaluations if e.measures == "prototypes"]
         assert {(e.dataset, e.layers) for e in found} <= {(job.config.data, ("projector",))}
-        along = [0, 1, 2, 4, 8] if job.config.seed == 0 else []
+        along = [0, 1, 2, 4, 8, 16] if job.config.seed == 0 else []
         assert [e.epoch for e in found] == ([None, *along] if job.variant in ("+ projector", "+ OCM") else [])
 
 
@@ -153,8 +184,8 @@ def test_what_the_grids_vary():
     ]
     assert changed_parts == [{"width": 128}, {"out": 32}, {"input_l2": True}, {"batch_norm": False}]
     neighbours = of("look_neighbours")
-    assert [config.look.k for config in neighbours.values()] == [200, 25, 800, 2048, 200, 200, 200]
-    assert [config.temperature for config in neighbours.values()] == [0.1, 0.1, 0.1, 0.1, 0.05, 0.2, 0.1]
+    assert [config.look.k for config in neighbours.values()] == [40, 10, 20, 2048, 40, 40, 40]
+    assert [config.temperature for config in neighbours.values()] == [0.05, 0.05, 0.05, 0.05, 0.025, 0.1, 0.05]
     assert neighbours["bank 4096"].bank.length == 4096
     start, crops, projected, ocm, look = of("trex_buildup").values()
     assert not start.projector.exists and start.multi_crop.local_crops == 0
@@ -173,11 +204,31 @@ def test_what_the_grids_vary():
     assert len(scales) == 4
     assert {config.look.start for config in of("look_starts").values()} == {"fixed", "filled", "ramp", "warmup", "falling"}
     for variant, config in of("with_and_without").items():
-        assert config.projector.exists == variant.endswith(" on")
+        assert config.projector.exists == (variant.endswith(" on") or variant == "moco_v1 off")
+    without, mlp = (of("with_and_without")[f"moco_v1 {end}"].projector.hidden_layers for end in ("off", "on"))
+    assert (without, mlp) == (0, 1)  # MoCo v1 itself has a linear layer
     assert {config.encoder.arch for config in of("backbones").values()} == {"resnet10", "resnet18"}
     strong = of("strong_recipe")["strong"]
     assert strong.optimisation.epochs == 2 * resolve("quick", "sl").optimisation.epochs
     assert strong.cross_entropy.label_smoothing == 0.1
+
+
+def test_every_run_is_asked_how_far_it_has_learned_its_own_classes():
+    for name, grid in grids.GRIDS.items():
+        for job in grid("quick", 1) if name != "tuning" else ():
+            own = [e for e in job.evaluations if e.dataset == job.config.data and e.epoch is None and "stage5" in e.layers]
+            asked = Counter(name_of(protocol) for e in own for protocol in e.protocols)
+            assert asked["train_linear"] == asked["linear"] == asked["knn"] == 1, (name, job.variant)
+
+
+def test_settings_are_tried_on_a_tenth_of_the_training_images_and_on_nothing_else():
+    jobs = grids.tuning("quick", 1)
+    tried = Counter(job.config.method for job in jobs)
+    assert tried["sl"] == tried["look"] == 8 and set(tried) == set(METHODS)
+    for job in jobs:
+        assert job.config.data == "glyphs:held_out" and {e.dataset for e in job.evaluations} == {"glyphs:held_out"}
+    looks = {(c.optimisation.lr, c.look.k, c.temperature) for c in (job.config for job in jobs) if c.method == "look"}
+    assert looks == set(product((0.1, 0.3), (20, 40), (0.05, 0.1)))
 
 
 def test_what_is_left_out_is_told_with_the_command_that_runs_it():

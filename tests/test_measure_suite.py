@@ -87,7 +87,7 @@ ALL = {
     "moments": lambda f, y: measures.moments(f).gram.flatten().tolist(),
     "intra_class_distance": measures.intra_class_distance,
     "squared_mmd": lambda f, y: measures.squared_mmd(f, draw(47, 5, seed=7)),
-    "find_modes": lambda f, y: measures.find_modes(f, y, y, clusters="silhouette").silhouette,
+    "find_modes": lambda f, y: measures.find_modes(f, y, torch.arange(len(y)) % 3).silhouette,
     "discriminative_ratio": lambda f, y: measures.discriminative_ratio(f, y).phi,
 }
 LABELLED = [
@@ -700,13 +700,18 @@ def test_no_more_modes_are_looked_for_than_the_largest_number(modal, monkeypatch
     assert measures.find_modes(*modal, clusters="silhouette").number == 2
 
 
-def test_modes_of_a_single_cloud_are_one_only_if_every_silhouette_is_negative(monkeypatch):
-    cloud = draw(40, 6), torch.zeros(40, dtype=torch.int64), torch.arange(40) % 2
-    assert measures.find_modes(*cloud, clusters="silhouette").number > 1
-    monkeypatch.setattr("studylib.measures.modes._silhouette", lambda points, groups: -0.1)
+@pytest.mark.parametrize("width", [2, 8, 64])
+def test_a_single_cloud_is_one_mode(width):
+    cloud = draw(60, width) + 4, torch.zeros(60, dtype=torch.int64), torch.arange(60) % 2
     one = measures.find_modes(*cloud, clusters="silhouette")
     assert (one.number, one.nmi, one.ari) == (1, 0, 0)
     assert math.isnan(one.silhouette)
+
+
+def test_unrelated_clusters_share_information_by_chance_but_no_ari():
+    points, classes = draw(160, 8), torch.zeros(160, dtype=torch.int64)
+    found = measures.find_modes(points, classes, torch.arange(160) % 16)
+    assert found.nmi > 0.2 and abs(found.ari) < 0.05
 
 
 def test_modes_are_the_same_again(sample):

@@ -99,10 +99,10 @@ class TestWhatIsRefused:
 class TestWhatTheScaleLeavesOut:
     @pytest.fixture
     def study(self, runs: Path) -> Notebook:
-        """Of its two grids `quick` plans ``trex_depth`` alone."""
+        """Of its two grids `quick` plans ``comparison`` alone."""
         study = Notebook("test", scale="quick")
-        study.plan("trex_depth", "trex_memory")
-        assert study.jobs["trex_depth"] and not study.jobs["trex_memory"]
+        study.plan("comparison", "trex_memory")
+        assert study.jobs["comparison"] and not study.jobs["trex_memory"]
         return study
 
     def test_one_sentence_with_the_command_stands_for_figures_tables_and_pictures(self, study: Notebook, runs: Path, capsys):
@@ -127,14 +127,14 @@ class TestWhatTheScaleLeavesOut:
         assert capsys.readouterr().out.count("left out") == 1
 
     def test_of_several_grids_one_is_enough(self, study: Notebook, runs: Path):
-        study.figure("x", FRAME, dots, grid=("trex_memory", "trex_depth"))
+        study.figure("x", FRAME, dots, grid=("trex_memory", "comparison"))
         assert (runs / "figures" / "quick" / "test" / "x.png").exists()
 
     def test_the_plan_says_it_as_well(self, runs: Path, capsys):
-        Notebook("test", scale="quick").plan("trex_depth", "trex_memory")
+        Notebook("test", scale="quick").plan("comparison", "trex_memory")
         said = capsys.readouterr().out
         assert grids.left_out("trex_memory", "quick") in said and "left out: studylib/scales/quick.yaml" in said
-        assert "trex_depth 2" in said and "2 runs, 2 to be computed" in said
+        assert "comparison 2" in said and "2 runs, 2 to be computed" in said
 
 
 class TestLineage:

@@ -9,7 +9,7 @@ def test_what_most_have_is_shared_and_what_differs_is_told_by_variant():
     runs.append(("k 25", resolve("quick", "look", 0, {"look.k": 25})))
     shared, own = report.settings(runs)
     assert list(own["Variant"]) == ["sl", "sl_mlp", "look", "k 25"]  # seeds are no difference
-    assert shared["optimisation.epochs"] == "12" and "method" not in shared and "seed" not in shared
+    assert shared["optimisation.epochs"] == "20" and "method" not in shared and "seed" not in shared
     differing = dict(zip(own["Variant"], own["Differs in"], strict=True))
     assert "projector.out=0" in differing["sl"].split()
     assert set(differing["k 25"].split()) - set(differing["look"].split()) == {"look.k=25"}

@@ -20,7 +20,12 @@ from studylib.publishing.up_to_date import digest, listing, made, unchanged
 
 
 def reproduce(
-    scale: str = "quick", only: Iterable[str] = (), publish: bool = False, force: bool = False, seeds: int = 0
+    scale: str = "quick",
+    only: Iterable[str] = (),
+    publish: bool = False,
+    force: bool = False,
+    seeds: int = 0,
+    published: bool = False,
 ) -> int:
     """Exit code of all notebooks that take a ``scale``, or of ``only`` some: 0, or that of the first which failed.
 
@@ -34,20 +39,23 @@ def reproduce(
         publish: make the repository's ``figures`` those of the notebooks that succeeded, and add the runs' results to them.
         force: execute what is unchanged as well.
         seeds: of every row of every grid, 0 for what the scale plans; for notebooks that have this parameter.
+        published: carry out the runs that the scale publishes beyond its plan as well; without it they are shown where done.
 
     Raises:
-        InputError: unknown scale or notebook, unwritable runs folder; before anything runs.
+        InputError: unknown scale or notebook, both ``seeds`` and ``published``, unwritable runs folder; before anything runs.
         SystemExit: 75 after SIGTERM during the runs, when they have saved.
     """
     launch.check_scale(scale)
+    if seeds and published:
+        raise InputError("--published", seeds, "the scale's file says how many seeds that is: leave out --seeds")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     known = {file.stem: title(file) for file in select()}
     chosen = [Execution(notebook, scale, seeds) for notebook in select(only)]
     due = {task.name: force or not task.unchanged() for task in chosen}
     if page.CLAIMS in due:
         due[page.CLAIMS] |= any(due.values())
-    if not only and any(due.values()):
-        compute(scale, seeds)
+    if published or (not only and any(due.values())):
+        compute(scale, seeds, published)
     failed, succeeded = 0, []
     with Overall(scale, list(due), {task.name: task.seconds() for task in chosen if due[task.name]}) as overall:
         for task in chosen:
@@ -75,12 +83,14 @@ def reproduce(
     return failed
 
 
-def compute(scale: str, seeds: int = 0) -> None:
-    """Carry out the runs that a scale plans, of all grids; a notebook by itself would do the same with those it names."""
+def compute(scale: str, seeds: int = 0, published: bool = False) -> None:
+    """Carry out the runs that a scale plans, of all grids, and those that it publishes beyond; a notebook by itself would do
+    the same with those it names."""
     from studylib import cost, grids, study
 
     try:
-        if left := study.missing(job for plan in grids.GRIDS.values() for job in plan(scale, seeds)):
+        count = grids.PUBLISHED if published else seeds
+        if left := study.missing(job for plan in grids.GRIDS.values() for job in plan(scale, count)):
             print(f"{scale}: {cost.cost(left)}", flush=True)
             study.carry_out(left)
     except (InputError, RunError) as error:
@@ -90,8 +100,8 @@ def compute(scale: str, seeds: int = 0) -> None:
 def publish_results(scale: str, seeds: int = 0) -> str:
     """Merge the results of all runs of a scale's grids that are done here into ``figures/<scale>/results.csv.gz``.
 
-    ``seeds`` as in `reproduce`; runs beyond the scale's plan are published as well, up to three seeds. Returns a line that says
-    what the file holds.
+    ``seeds`` as in `reproduce`; runs beyond the scale's plan are published as well. Returns a line that says what the file
+    holds.
 
     Raises:
         InputError: unknown scale, or the file that is there cannot be read; it is left as it is.

@@ -67,6 +67,7 @@ from studylib.report.style import variant_label
 from studylib.report.tables import protocols_of, summary, write_table
 from studylib.report.training import training_cost, training_curves, training_reading, training_time
 from studylib.report.transfer import transfer, transfer_groups
+from studylib.report.tuning import tuning
 from studylib.report.variants import variants
 from studylib.report.verdicts import verdicts
 
@@ -141,6 +142,7 @@ __all__ = [
     "transfer",
     "transfer_groups",
     "trex_score",
+    "tuning",
     "turns",
     "variant_label",
     "variants",

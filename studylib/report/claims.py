@@ -61,7 +61,7 @@ COLUMNS += ["p_claim", "verdict"]
 
 LEVEL = 0.05  # usual: probability that any claim of a paper is decided wrongly at a scale
 SHARE = 0.9  # ours: of SL's accuracy on held-out images of the pre-training classes, what a network must reach to be compared
-MOST = 12  # ours: seeds that a study may be asked for
+MOST = 12  # ours: seeds of a row that a study may be asked for
 
 
 def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str] = PAPERS) -> pd.DataFrame:

@@ -114,7 +114,7 @@ MEASURES = {
     "modes_ari": Measure(label="Modes: adjusted Rand index", decimals=3),
     "modes_silhouette": Measure(label="Modes: silhouette", decimals=3),
     "linear_C": Measure(label="C of the linear probe"),
-    "monitor_knn_top1": Measure(label="kNN while training, top-1 (%)", decimals=1),
+    "monitor_knn_top1": Measure(label="kNN while training, training images, top-1 (%)", decimals=1),
     "seconds": Measure(label="Pre-training time (s)", decimals=0),
     "seconds_per_epoch": Measure(label="Time per epoch (s)", decimals=1),
     "images_per_s": Measure(label="Training images per second", decimals=0),
