@@ -102,6 +102,11 @@ class Notebook:
         return self._content.regime
 
     @property
+    def gate(self) -> float:
+        """What SL must reach for its networks to count as trained, in %."""
+        return self._content.gate["least"]
+
+    @property
     def fine_tune(self) -> list[str]:
         """Data sets that the whole network is fine-tuned on."""
         return list(self._content.fine_tune)

@@ -115,9 +115,7 @@ def test_nothing_is_asked_twice_of_a_run(grid):
     """Twice the same rows would be two values of one seed."""
     for job in grids.GRIDS[grid]("quick", 1):
         asked = Counter(
-            (part.dataset, part.epoch, part.layer, part.task)
-            for evaluation in job.evaluations
-            for part in parts(evaluation)
+            (part.dataset, part.epoch, part.layer, part.task) for evaluation in job.evaluations for part in parts(evaluation)
         )
         twice = [part for part, count in asked.items() if count > 1 and part[3] != "none"]
         assert not twice, (job.variant, twice[:3])

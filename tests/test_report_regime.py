@@ -59,36 +59,36 @@ def test_what_lacks_a_set_or_its_partner_is_left_out():
 
 
 def test_the_end_is_read_with_an_interval_over_seeds():
-    table = report.regime_ends(rows(), data=DATA, transfer=SETS)
+    table = report.regime_ends(rows(), data=DATA, transfer=SETS, least=95)
     assert list(table["Labels"]) == ["6 classes of six characters", "36 classes of one"]
     values = [np.mean([odds(55 + seed + 3 * i) - odds(50 + 3 * i) for i in range(2)]) for seed in range(3)]
     half = stats.t.ppf(0.975, 2) * np.std(values, ddof=1) / math.sqrt(3)
     assert np.mean(values) > half and set(table["Reading"]) == {"better than SL"} and set(table["n"]) == {3}
     assert f"{np.mean(values):.3f}" in table.iloc[0]["Transfer beyond SL (log-odds)"]
-    worse = report.regime_ends(rows(gain=-9.0), data=DATA, transfer=SETS)
+    worse = report.regime_ends(rows(gain=-9.0), data=DATA, transfer=SETS, least=95)
     assert set(worse["Reading"]) == {"worse than SL"}
-    poor = report.regime_ends(rows(held_out=85.0), data=DATA, transfer=SETS)
+    poor = report.regime_ends(rows(held_out=85.0), data=DATA, transfer=SETS, least=95)
     assert set(poor["Reading"]) == {"not trained enough"}
-    assert set(report.regime_ends(rows(seeds=(0,)), data=DATA, transfer=SETS)["Reading"]) == {"undecided"}
+    assert set(report.regime_ends(rows(seeds=(0,)), data=DATA, transfer=SETS, least=95)["Reading"]) == {"undecided"}
 
 
 @pytest.mark.parametrize(("held_out", "enough"), [(95.0, "yes"), (85.0, "no")])
 def test_a_network_far_below_sl_is_not_trained_enough(held_out, enough):
-    table = report.trained_enough(rows(held_out=held_out)).set_index(["Labels", "Method"])
+    table = report.trained_enough(rows(held_out=held_out), 95).set_index(["Labels", "Method"])
     assert table.loc[("36 classes of one", "SL"), "Trained enough"] == "yes"
     assert table.loc[("36 classes of one", "LOOK"), "Trained enough"] == enough
     assert table.loc[("36 classes of one", "LOOK"), "Share of SL's"] == f"{held_out / 100:.2f}"
     poor = rows()
     poor.loc[poor.measure == "train_linear_top1", "value"] = 94.0
-    assert set(report.trained_enough(poor)["Trained enough"]) == {"no"}
+    assert set(report.trained_enough(poor, 95)["Trained enough"]) == {"no"}
 
 
 def test_a_panel_for_each_kind_of_labels_and_a_line_for_each_method():
-    figure, table = report.regime(rows(), data=DATA, transfer=SETS)
+    figure, table = report.regime(rows(), data=DATA, transfer=SETS, least=95)
     assert [axes.get_title() for axes in figure.axes] == ["6 classes of six characters", "36 classes of one"]
     assert all("training images (%)" in axes.get_xlabel() for axes in figure.axes)
     assert list(table.columns[:6]) == ["data", "method", "epoch", "mean", "half_width", "n"] and set(table["n"]) == {3}
-    empty, _ = report.regime(rows()[:0], data=DATA, transfer=SETS)
+    empty, _ = report.regime(rows()[:0], data=DATA, transfer=SETS, least=95)
     assert [axes.texts[0].get_text() for axes in empty.axes] == ["no results"] * 2
 
 

@@ -6,9 +6,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from studylib.report import statistics, style, tables
-
-LEARNED = 95.0  # ours, %: accuracy on the training images from which on a network counts as trained
-SHARE = 0.9  # ours: of SL's accuracy on held-out images of the same classes, what a method must reach to be compared with it
+from studylib.report.claims import SHARE
 
 
 def gains(frame: pd.DataFrame, transfer: Sequence[str]) -> pd.DataFrame:
@@ -33,11 +31,11 @@ def gains(frame: pd.DataFrame, transfer: Sequence[str]) -> pd.DataFrame:
     return joined[["method", *at, "gain", "learned"]].sort_values(["data", "method", "epoch", "seed"], ignore_index=True)
 
 
-def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str]) -> tuple[Figure, pd.DataFrame]:
+def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str], least: float) -> tuple[Figure, pd.DataFrame]:
     """(figure, plotted data): the gain in transfer over SL on y, SL's accuracy on its training images on x, along training.
 
     A panel for each of ``data``, a line for each method: means over seeds, their 95 % intervals at the end of training, single
-    seeds faint. Right of the dotted line SL has learned its training images (`LEARNED`).
+    seeds faint. Right of the dotted line, at ``least`` %, SL has learned its training images.
     """
     rows = gains(frame, transfer)
     by = ["data", "method", "epoch"]
@@ -48,7 +46,7 @@ def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str])
     for axes, name in zip(panels, data, strict=True):
         here = table[table["data"] == name]
         axes.axhline(0, color=style.look("sl").colour, linewidth=0.9)
-        axes.axvline(LEARNED, color=style.GREY, linewidth=0.7, linestyle=":")
+        axes.axvline(least, color=style.GREY, linewidth=0.7, linestyle=":")
         for method, part in style.by_method(here):
             part, drawn = part.sort_values("epoch"), style.look(method)
             single = rows[(rows["data"] == name) & (rows["method"] == method)]
@@ -85,9 +83,9 @@ def with_data(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(data=frame["variant"].str.split(" ", n=1).str[-1])
 
 
-def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
+def trained_enough(frame: pd.DataFrame, least: float) -> pd.DataFrame:
     """A table of the networks at the end of training: accuracy on training images, on held-out images of the same classes and
-    its share of SL's, and whether that is enough for a comparison (`LEARNED` for SL, `SHARE` for the others)."""
+    its share of SL's, and whether that is enough for a comparison (``least`` % for SL, `claims.SHARE` for the others)."""
     end = statistics.at_end(with_data(frame))
     found = [
         statistics.select(end, measure="train_linear_top1").assign(what="training"),
@@ -101,7 +99,7 @@ def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
         values = of_data.pivot(index="method", columns="what", values="mean").reindex(columns=["training", "held_out"])
         if "sl" not in values.index:
             continue
-        trained = values.loc["sl", "training"] >= LEARNED
+        trained = values.loc["sl", "training"] >= least
         for method in style.ordered(values.index):
             share = values.loc[method, "held_out"] / values.loc["sl", "held_out"]
             body.append(
@@ -114,11 +112,15 @@ def trained_enough(frame: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(body)
 
 
-def regime_ends(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str]) -> pd.DataFrame:
+def regime_ends(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str], least: float) -> pd.DataFrame:
     """A table of `gains` at the end of training, for each of ``data`` and each method, and whether the interval excludes 0;
     where a network is not `trained_enough`, that is said instead."""
     rows = gains(frame, transfer)
-    poor = {(row["Labels"], row["Method"]) for row in trained_enough(frame).to_dict("records") if row["Trained enough"] == "no"}
+    poor = {
+        (row["Labels"], row["Method"])
+        for row in trained_enough(frame, least).to_dict("records")
+        if row["Trained enough"] == "no"
+    }
     end = rows[rows["epoch"] == rows.groupby("data")["epoch"].transform("max")].rename(columns={"gain": "value"})
     table, body = statistics.over_seeds(end, ["data", "method"]), []
     said = {"supported": "better than SL", "contradicted": "worse than SL"}
