@@ -10,11 +10,13 @@ from studylib.report import layout, statistics, style
 def frontier(
     frame: pd.DataFrame, *, upstream: str, transfer: str, published: pd.DataFrame | None = None
 ) -> tuple[Figure, pd.DataFrame]:
-    """(figure, plotted data): the measure ``upstream`` on x, ``transfer`` on y, means with intervals over seeds on both.
+    """(figure, plotted data): the measure ``upstream`` on x, ``transfer`` on y, means with intervals over seeds on both, and
+    single seeds, faint.
 
-    Each measure of ``frame`` must come from one data set, or from means over several by `statistics.over_datasets`. A method
-    that lacks one of the two is not drawn and is named below. ``published`` is `papers.published("trex", "frontier")`: a panel
-    of its own, hollow, since the data and the scale are others.
+    Each measure of ``frame`` must come from one data set, or from means over several by `statistics.over_datasets`. The frame
+    is filled by methods that have learned; those far from SL's accuracy upstream (`FAR`) stand in a corner, with their values.
+    A method that lacks one of the two measures is not drawn and is named below. ``published`` is ``papers.published("trex",
+    "frontier")``: a panel of its own, hollow, since the data and the scale are others.
 
     Raises:
         InputError: several values for a seed of a method, such as those of two data sets.
@@ -23,15 +25,25 @@ def frontier(
     table = statistics.over_seeds(rows, ["method", "measure"])
     figure = style.canvas(2, 3.1)
     axes, *other = figure.subplots(1, 2, width_ratios=(1.25, 1)) if published is not None else [figure.subplots()]
-    drawn = []
-    for method, part in style.by_method(table.dropna(subset="mean")):
-        found = part.set_index("measure")
-        if not {upstream, transfer} <= set(found.index):
-            continue
-        drawn.append(method)
+    means = table.dropna(subset="mean").pivot(index="method", columns="measure", values="mean")
+    means = means.reindex(columns=[upstream, transfer]).dropna()
+    drawn = style.ordered(means.index)
+    least = FAR * means[upstream].get("sl", 0.0) if style.measure_label(upstream).endswith("(%)") else float("-inf")
+    far = [method for method in drawn if means.loc[method, upstream] < least]
+    near = [method for method in drawn if method not in far]
+    named = []
+    for method in near:
+        found, colour = table[table["method"] == method].set_index("measure"), style.look(method).colour
+        single = rows[rows["method"] == method].pivot_table(index="seed", columns="measure", values="value")
+        axes.plot(single[upstream], single[transfer], ".", color=style.lighter(colour), markersize=3, zorder=1)
         x, y = found.loc[upstream], found.loc[transfer]
         style.mark(axes, x["mean"], y["mean"], x["half_width"], method, horizontal=True)
         style.mark(axes, x["mean"], y["mean"], y["half_width"], method)
+        named.append((x["mean"], y["mean"], style.look(method).label, colour))
+    outside = [f"{style.look(name).label} {means.loc[name, upstream]:.3g}, {means.loc[name, transfer]:.2f}" for name in far]
+    if outside:
+        text = "\n".join(["outside the frame:", *outside]).replace("-", "−")
+        axes.text(0.98, 0.02, text, transform=axes.transAxes, ha="right", va="bottom", color=style.GREY, fontsize=style.SMALL)
     axes.set_xlabel(f"Pre-training classes: {style.measure_label(upstream)}")
     axes.set_ylabel(f"Transfer: {style.measure_label(transfer)}")
     axes.set_title("ours" if other else "")
@@ -39,7 +51,8 @@ def frontier(
     if not drawn:
         style.absent(axes)
         axes.set_xticks([])
-    style.legend(figure, drawn, most=5)
+    axes.margins(0.08)
+    layout.name_points(axes, named, every=True)
     lacking = [style.look(method).label for method in style.ordered(table["method"]) if method not in drawn]
     style.note(figure, style.seeds(table) + (f"\nwithout results: {', '.join(lacking)}" if lacking else ""))
     data = table.assign(source="ours")
@@ -49,6 +62,7 @@ def frontier(
     return figure, data
 
 
+FAR = 0.8  # ours: of SL's accuracy upstream, below which a method would only stretch the frame
 PUBLISHED = {"upstream": "ImageNet-1K, top-1 (%)", "transfer": "Mean log-odds, 13 sets"}
 
 
