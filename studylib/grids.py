@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
+from functools import wraps
 from itertools import product
 from typing import Any
 
@@ -44,6 +45,9 @@ PUBLISHED = -1
 MOST_SEEDS = 12
 """seeds of a row beyond the plan that are looked for; more would not be asked for (`studylib.report.claims.MOST`)"""
 
+Grid = Callable[..., list[Job]]
+"""a function of (scale's name, seeds, overrides)"""
+
 Rows = dict[str, tuple[str, dict[str, Any]]]
 """variant -> (method, settings that override the scale's)"""
 
@@ -64,8 +68,8 @@ def jobs_of(
     """``seeds`` jobs for each of ``rows``, by default evaluated on the unseen classes alone.
 
     Where ``seeds`` is 0 there are as many as the scale's plan gives the grid: one number for it, or one for each row; what it
-    does not name has none. Beyond the plan come those of the scale's ``published`` that are done, here or published; with
-    `PUBLISHED` for ``seeds`` all of them.
+    does not name has none. Those of the scale's ``published`` come with it, marked as ``beyond`` the plan if ``seeds`` is not
+    `PUBLISHED`.
     ``overrides`` are settings for every run; those of a row win.
     """
     content = scale(scale_name)
@@ -73,14 +77,23 @@ def jobs_of(
     evaluations = evaluations or tuple(Evaluation(dataset=name, measures="none") for name in content.unseen)
     jobs = []
     for variant, (method, settings) in rows.items():
-        planned, beyond = (count.get(variant, 0) if isinstance(count, dict) else count for count in (plan, shown))
-        for seed in range(seeds if seeds > 0 else max(planned, beyond)):
+        planned, more = (count.get(variant, 0) if isinstance(count, dict) else count for count in (plan, shown))
+        for seed in range(seeds if seeds > 0 else max(planned, more)):
             config = resolve(scale_name, method, seed, (overrides or {}) | settings)
             asked = (*evaluations, *(() if grid == "tuning" else learned(config, evaluations)))
-            job = Job(scale=scale_name, variant=variant, config=config, evaluations=asked)
-            if seeds or seed < planned or job.done:
-                jobs.append(job)
+            beyond = not seeds and seed >= planned
+            jobs.append(Job(scale=scale_name, variant=variant, config=config, evaluations=asked, beyond=beyond))
     return jobs
+
+
+def where_done(grid: Grid) -> Grid:
+    """``grid`` without the jobs beyond the scale's plan that are not done, here or published, with all that it asks of them."""
+
+    @wraps(grid)
+    def shown(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
+        return [job for job in grid(scale_name, seeds, overrides) if not job.beyond or job.done]
+
+    return shown
 
 
 def learned(config: RunConfig, evaluations: tuple[Evaluation, ...]) -> tuple[Evaluation, ...]:
@@ -114,6 +127,7 @@ def transfer(content: Scale, measures: str = "none") -> tuple[Evaluation, ...]:
     return (*sets, Evaluation(dataset=content.upstream, measures=measures, protocols=UPSTREAM_PROBES))
 
 
+@where_done
 def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """SL and SL-MLP with what a first look needs: the encoder's output at the end of training, on a few data sets.
 
@@ -125,6 +139,7 @@ def quickstart(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     return jobs_of("comparison", scale_name, plain(("sl", "sl_mlp")), seeds, overrides, evaluations)
 
 
+@where_done
 def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `quickstart`, also at every layer where the paper looks at stages, and along training."""
     content = scale(scale_name)
@@ -147,12 +162,14 @@ def comparison(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     return jobs
 
 
+@where_done
 def methods(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Every method at the same budget, on the pre-training classes and on the whole transfer suite; random weights with it."""
     evaluations = transfer(scale(scale_name), measures="all")
     return with_start(jobs_of("methods", scale_name, plain(METHODS), seeds, overrides, evaluations))
 
 
+@where_done
 def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `methods` and of `trex_depth`, their features by the whole measure suite and by their spectrum, at the end
     and, of the papers' own methods with seed 0, along training.
@@ -185,6 +202,7 @@ def features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None =
     return jobs
 
 
+@where_done
 def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Pre-training on labels that hide others (case and typeface of a letter, the fine class in a coarse one): claim L1.
 
@@ -200,6 +218,7 @@ def modes(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = No
     return jobs_of("modes", scale_name, rows, seeds, (overrides or {}) | {"data": data}, evaluations)
 
 
+@where_done
 def protocols(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The papers' methods and random weights on the scale's suite, by every protocol.
 
@@ -235,6 +254,7 @@ RIVALS = (
 )
 
 
+@where_done
 def fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `protocols`, and random weights, fine-tuned: the whole network, LOOK's way against its rival (L5), detection.
 
@@ -250,6 +270,7 @@ def fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | Non
     return with_start(jobs_of("fine_tuning", scale_name, plain(OF_THE_PAPERS), seeds, overrides, evaluations))
 
 
+@where_done
 def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The projector with its linear layers, batch norm and ReLU on and off: claim S11, papers/README.md 2.8.
 
@@ -270,6 +291,7 @@ def components(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     return jobs_of("components", scale_name, rows, seeds, overrides)
 
 
+@where_done
 def projector(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """SL-MLP's projector: depth 0 to 3, and at the scale's depth one change of width, bottleneck, input l2 and batch norm."""
     base = resolve(scale_name, "sl_mlp").projector
@@ -286,6 +308,7 @@ def projector(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
 NO_PROJECTOR = {"projector.hidden_layers": 0, "projector.out": 0}
 
 
+@where_done
 def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """Every method with its MLP and without, stage by stage: claim S5. For SL, with is SL-MLP; MoCo v1 itself has a linear
     layer in its place, and is the one without (papers/README.md 2.5)."""
@@ -300,6 +323,7 @@ def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
     return jobs_of("with_and_without", scale_name, rows, seeds, overrides, (staged, *others))
 
 
+@where_done
 def backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """SL, SL-MLP and LOOK on the scale's encoder and on its second one: claim L4 and SL-MLP's table of backbones."""
     other = scale(scale_name).backbone
@@ -310,6 +334,7 @@ def backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None 
     return jobs_of("backbones", scale_name, rows, seeds, overrides)
 
 
+@where_done
 def look_starts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """LOOK from a random network, by each of the starts that ``look.start`` offers."""
     starts = ("fixed", "filled", "ramp", "warmup", "falling")
@@ -317,6 +342,7 @@ def look_starts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | Non
     return jobs_of("look_starts", scale_name, rows, seeds, overrides)
 
 
+@where_done
 def look_neighbours(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """LOOK's k from a quarter of the scale's to the length of the bank (soft-neighbour NCA), its τ and its bank: claim L7."""
     base = resolve(scale_name, "look")
@@ -328,6 +354,7 @@ def look_neighbours(scale_name: str, seeds: int = 0, overrides: dict[str, Any] |
     return jobs_of("look_neighbours", scale_name, rows, seeds, overrides)
 
 
+@where_done
 def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX from its base (cosine softmax, one crop, no projector), adding multi-crop, projector, OCM: claims T2 and T3.
 
@@ -356,12 +383,14 @@ def trex_buildup(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | No
     return jobs
 
 
+@where_done
 def trex_depth(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX with 0 to 3 hidden layers in its projector, all else equal: claim T1."""
     rows = {f"depth {depth}": ("trex", {"projector.hidden_layers": depth}) for depth in range(4)}
     return jobs_of("trex_depth", scale_name, rows, seeds, overrides, transfer(scale(scale_name), measures="all"))
 
 
+@where_done
 def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX with one part changed: width, bottleneck, input l2, τ: claim T9."""
     base = resolve(scale_name, "trex")
@@ -376,6 +405,7 @@ def trex_parts(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     return jobs_of("trex_parts", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
+@where_done
 def trex_memory(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX with banks from a quarter of the scale's to four times it, and with the official code's quirks: claim T3."""
     base = resolve(scale_name, "trex")
@@ -386,6 +416,7 @@ def trex_memory(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | Non
     return jobs_of("trex_memory", scale_name, rows, seeds, overrides)
 
 
+@where_done
 def trex_crops(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX and t-ReX* with each other's crop scales, so that depth and crops are told apart: claim T1."""
     rows = {}
@@ -399,6 +430,7 @@ def trex_crops(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None
     return jobs_of("trex_crops", scale_name, rows, seeds, overrides, transfer(scale(scale_name)))
 
 
+@where_done
 def strong_recipe(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """t-ReX* against cross entropy with label smoothing and twice the epochs, standing in for RSB-A1: claim T5.
 
@@ -414,6 +446,7 @@ OF_THE_REGIME = ("sl", "sl_mlp", "look", "trex_star")
 BEGUN = 4  # ours: before it a network has hardly learned
 
 
+@where_done
 def regime(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """SL, SL-MLP, LOOK and t-ReX* trained until they have learned their training images, whose labels hide more or less.
 
@@ -432,6 +465,7 @@ def regime(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = N
     return jobs
 
 
+@where_done
 def tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The settings that the scale's ``tuning`` names for each method, every value with every other, trained on nine tenths of
     the training images; the scale's file has what is best by linear accuracy on the other tenth.
@@ -451,6 +485,7 @@ def tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = N
 # Parts of grids: what one notebook shows of them.
 
 
+@where_done
 def look_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `fine_tuning`, only LOOK's way and its rival: claim L5."""
     sets, jobs = scale(scale_name).fine_tune, []
@@ -460,17 +495,20 @@ def look_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
     return jobs
 
 
+@where_done
 def sl_mlp_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `fine_tuning` of SL and SL-MLP."""
     return [job for job in fine_tuning(scale_name, seeds, overrides) if job.variant in ("sl", "sl_mlp")]
 
 
+@where_done
 def sl_mlp_backbones(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `backbones` of SL and SL-MLP; none where the scale plans none of SL-MLP, as nothing could be compared."""
     jobs = [job for job in backbones(scale_name, seeds, overrides) if job.config.method != "look"]
     return jobs if "sl_mlp" in {job.config.method for job in jobs} else []
 
 
+@where_done
 def sl_mlp_moments(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `comparison` that are in `features` too, evaluated before the end of training alone: claim S9."""
     measured = {job.config for job in features(scale_name, seeds, overrides)}
@@ -478,13 +516,14 @@ def sl_mlp_moments(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | 
     return [replace(job, evaluations=tuple(one for one in job.evaluations if one.epoch is not None)) for job in jobs]
 
 
+@where_done
 def depth_features(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = None) -> list[Job]:
     """The runs of `features` that are in `trex_depth`, under their names there."""
     depths = {job.config: job.variant for job in trex_depth(scale_name, seeds, overrides)}
     return [replace(job, variant=depths[job.config]) for job in features(scale_name, seeds, overrides) if job.config in depths]
 
 
-GRIDS: dict[str, Callable[..., list[Job]]] = {
+GRIDS: dict[str, Grid] = {
     "comparison": comparison,
     "methods": methods,
     "features": features,
@@ -534,5 +573,6 @@ def left_out(grid: str, scale_name: str) -> str:
 def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
     """What a scale plans of a grid, and with it what else was trained, up to `MOST_SEEDS`: what the claims are judged by."""
     jobs = GRIDS[grid](scale_name, seeds)
-    others = [job for job in GRIDS[grid](scale_name, MOST_SEEDS) if job not in jobs]
+    known = {(job.variant, job.config) for job in jobs}
+    others = [job for job in GRIDS[grid](scale_name, MOST_SEEDS) if (job.variant, job.config) not in known]
     return jobs + [job for job in others if Run(job.config).done or job.published is not None]

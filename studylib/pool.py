@@ -33,6 +33,8 @@ class Job:
     """row of an ablation; the method's name where nothing is varied"""
     config: RunConfig
     evaluations: tuple[Evaluation, ...]
+    beyond: bool = False
+    """whether it is beyond the scale's plan: shown where it is done, never computed unasked"""
 
     @property
     def published(self) -> list[dict[str, Any]] | None:

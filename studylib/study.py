@@ -5,6 +5,7 @@ A run without a folder under ``runs/`` needs none where all its rows are publish
 
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from studylib import paths
@@ -57,14 +58,13 @@ def merged(jobs: Iterable[Job]) -> list[Job]:
     """One job per configuration, with the evaluations of all that share it."""
     found: dict[RunConfig, list[Evaluation]] = {}
     first: dict[RunConfig, Job] = {}
+    planned = set()
     for job in jobs:
+        planned |= set() if job.beyond else {job.config}
         first.setdefault(job.config, job)
         known = found.setdefault(job.config, [])
         known += [evaluation for evaluation in job.evaluations if evaluation not in known]
-    return [
-        Job(scale=job.scale, variant=job.variant, config=config, evaluations=tuple(found[config]))
-        for config, job in first.items()
-    ]
+    return [replace(job, evaluations=tuple(found[config]), beyond=config not in planned) for config, job in first.items()]
 
 
 def table(jobs: Iterable[Job]) -> Any:

@@ -270,10 +270,10 @@ def test_an_outdated_version_is_not_used(here, monkeypatch, kind):
     go_elsewhere(here, monkeypatch)
     assert job.done
     if kind == "pretraining":
-        monkeypatch.setattr(pretraining, "VERSION", 2)
+        monkeypatch.setattr(pretraining, "VERSION", pretraining.VERSION + 1)
     else:
         table = measure.MEASURES if kind == "papers" else probe.PROTOCOLS
-        monkeypatch.setitem(table, kind, table[kind]._replace(version=5))
+        monkeypatch.setitem(table, kind, table[kind]._replace(version=9))
     assert not job.done and study.table([job]).empty
 
 
