@@ -7,7 +7,7 @@ import pytest
 import torch
 import yaml
 
-from studylib.data import ImageSet, splits
+from studylib.data import ImageSet, checksum, load, splits
 from studylib.data.splits import stratified_split
 from studylib.errors import InputError
 
@@ -125,3 +125,20 @@ def test_checksum_depends_on_images_labels_and_split(images):
         assert dataclasses.replace(images, **{name: values}).checksum != images.checksum
     swapped = images.images.reshape(8, 3, 1, 4)
     assert dataclasses.replace(images, images=swapped).checksum != images.checksum
+
+
+@pytest.mark.parametrize("spec", ["glyphs/few", "glyphs/few@case", "glyphs@group"])
+def test_held_out_images_are_a_tenth_of_the_training_images_of_each_class(spec):
+    whole, held = load(spec).train, load(f"{spec}:held_out")
+    assert torch.equal(held.images, whole.images) and torch.equal(held.labels, whole.labels)
+    assert held.classes == whole.classes and held.name == f"{spec}:held_out"
+    for label in range(held.num_classes):
+        rows = held.labels == label
+        assert int(held.split[rows].sum()) == max(round(0.1 * int(rows.sum())), 1)
+    assert checksum(f"{spec}:held_out") not in (checksum(spec), whole.checksum)
+
+
+@pytest.mark.parametrize("spec", ["glyphs/few:", "glyphs/few:held", "glyphs:held_out@case", ":held_out"])
+def test_other_endings_are_refused(spec):
+    with pytest.raises(InputError, match="data="):
+        load(spec)

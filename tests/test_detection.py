@@ -185,6 +185,22 @@ def test_the_detector_takes_images_of_differing_sizes_crowds_and_none(coco_folde
 # the protocol
 
 
+def test_rivals_get_the_same_detector_whatever_their_method_has_beside_the_encoder(monkeypatch):
+    heads = []
+
+    def fine_tune(network, data, protocol):
+        heads.append(network.roi_heads.state_dict())
+        yield 0.0
+
+    monkeypatch.setattr("studylib.transfer.detection.fine_tune", fine_tune)
+    for method in ("sl", "sl_mlp"):
+        source = Run(resolve("smoke", method, 0, {"optimisation.epochs": 0}))
+        train(source.config, say=str)
+        detection_accuracy(source, scenes.render(2, 1), TINY, device="cpu")
+    first, other = heads
+    assert first.keys() == other.keys() and all(torch.equal(first[name], other[name]) for name in first)
+
+
 def test_same_seed_same_result_and_the_run_is_left_alone(run):
     before, data = run.snapshot(0).read_bytes(), scenes.render(8, 4)
     state = torch.get_rng_state()

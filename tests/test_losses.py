@@ -243,6 +243,14 @@ def test_trex_plain_learns_its_class_vectors():
     assert float(model.weight.grad[2, 1]) == pytest.approx((moved[0] - moved[1]) / 2e-5, rel=1e-5, abs=1e-9)
 
 
+def test_class_weights_of_trex_plain_start_as_those_of_a_linear_layer():
+    model = build("trex_plain")
+    bound = 1 / math.sqrt(model.outputs)
+    assert bound / 2 < float(model.weight.detach().abs().max()) <= bound
+    drawn = build("trex_plain", trex_plain__weight_std=0.5)
+    assert float(drawn.weight.detach().abs().max()) > bound
+
+
 def test_trex_with_nothing_in_the_bank_does_not_learn():
     model, data = build("trex"), batch([0, 2, 3], views=3)
     z = rows(9, model.outputs, 1).requires_grad_()

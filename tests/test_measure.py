@@ -55,6 +55,9 @@ def test_rows_are_what_the_functions_give(run, monkeypatch):
         ("frechet_distance", "to the pre-training set"): measures.frechet_distance(own, others),
         ("squared_mmd", "to the pre-training set, RBF of the median distance"): measures.squared_mmd(own, others),
     }
+    spread = float(others.double().sub(others.double().mean(0)).square().sum()) / (len(others) - 1)
+    per_variance = "frechet_per_variance", "to the pre-training set, ÷ the variance of its features"
+    expected[per_variance] = measures.frechet_distance(own, others) / spread
     for key, value in expected.items():
         assert found[key] == pytest.approx(value, rel=1e-9, abs=1e-12), key
 

@@ -229,6 +229,16 @@ def test_the_runs_of_all_grids_come_first_and_one_that_fails_keeps_no_notebook_f
     assert "error: data='x': is nowhere" in capsys.readouterr().err
 
 
+def test_what_is_published_beyond_the_plan_is_computed_when_asked_for(house, codes, monkeypatch):
+    asked = []
+    monkeypatch.setattr(grids, "GRIDS", {"one": lambda scale, seeds: asked.append(seeds) or []})
+    again(codes)
+    again(codes, published=True, only=["01_two"])
+    assert asked == [0, grids.PUBLISHED]
+    with pytest.raises(InputError, match="--published"):
+        again(codes, published=True, seeds=2)
+
+
 @pytest.mark.parametrize("change", [change_source, add_setting, add_data, add_image])
 def test_what_changed_for_all_is_executed_again_once(house, codes, change):
     again(codes)
