@@ -86,6 +86,11 @@ def jobs_of(
     return jobs
 
 
+def learns(evaluation: Evaluation) -> bool:
+    """Whether an evaluation is one of `learned`."""
+    return TrainLinear() in evaluation.protocols
+
+
 def where_done(grid: Grid) -> Grid:
     """``grid`` without the jobs beyond the scale's plan that are not done, here or published, with all that it asks of them."""
 
@@ -108,7 +113,7 @@ def learned(config: RunConfig, evaluations: tuple[Evaluation, ...]) -> tuple[Eva
 def with_start(jobs: list[Job]) -> list[Job]:
     """``jobs``, those of SL evaluated before the first step as well: random weights."""
     return [
-        replace(job, evaluations=job.evaluations + tuple(replace(one, epoch=0) for one in job.evaluations))
+        replace(job, evaluations=job.evaluations + tuple(replace(one, epoch=0) for one in job.evaluations if not learns(one)))
         if job.variant == "sl"
         else job
         for job in jobs
@@ -313,7 +318,7 @@ def with_and_without(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
     """Every method with its MLP and without, stage by stage: claim S5. For SL, with is SL-MLP; MoCo v1 itself has a linear
     layer in its place, and is the one without (papers/README.md 2.5)."""
     rows: Rows = {"sl off": ("sl", {}), "sl on": ("sl_mlp", {})}
-    mlp = {"projector.hidden_layers": 1}
+    mlp = {"projector.hidden_layers": 1, "projector.batch_norm": resolve(scale_name, "moco_v2").projector.batch_norm}
     for method in [method for method in METHODS if method not in ("sl", "sl_mlp")]:
         pair = ({}, mlp) if method == "moco_v1" else (NO_PROJECTOR, {})
         rows |= {f"{method} off": (method, pair[0]), f"{method} on": (method, pair[1])}
@@ -458,10 +463,10 @@ def regime(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | None = N
         given = chosen.common | (overrides or {}) | {"data": data}
         rows = {f"{method} {data}": (method, chosen.methods.get(method, {})) for method in OF_THE_REGIME}
         moments = (None, *(epoch for epoch in before_end(resolve(scale_name, "sl", 0, given)) if epoch >= BEGUN))
-        learned = [Evaluation(dataset=data, epoch=epoch, measures="none", protocols=(TrainLinear(),)) for epoch in moments]
+        fitted = [Evaluation(dataset=data, epoch=epoch, measures="none", protocols=(TrainLinear(),)) for epoch in moments]
         probes = [Evaluation(dataset=name, epoch=epoch, measures="none") for name in chosen.transfer for epoch in moments]
         upstream = Evaluation(dataset=data, measures="none", protocols=UPSTREAM_PROBES)
-        jobs += jobs_of("regime", scale_name, rows, seeds, given, (*learned, *probes, upstream))
+        jobs += jobs_of("regime", scale_name, rows, seeds, given, (*fitted, *probes, upstream))
     return jobs
 
 
@@ -491,7 +496,7 @@ def look_fine_tuning(scale_name: str, seeds: int = 0, overrides: dict[str, Any] 
     sets, jobs = scale(scale_name).fine_tune, []
     for job in fine_tuning(scale_name, seeds, overrides):
         kept = (replace(one, protocols=RIVALS) for one in job.evaluations if one.dataset in sets)
-        jobs.append(replace(job, evaluations=tuple(kept)))
+        jobs.append(replace(job, evaluations=(*kept, *filter(learns, job.evaluations))))
     return jobs
 
 
@@ -513,7 +518,8 @@ def sl_mlp_moments(scale_name: str, seeds: int = 0, overrides: dict[str, Any] | 
     """The runs of `comparison` that are in `features` too, evaluated before the end of training alone: claim S9."""
     measured = {job.config for job in features(scale_name, seeds, overrides)}
     jobs = [job for job in comparison(scale_name, seeds, overrides) if job.config in measured]
-    return [replace(job, evaluations=tuple(one for one in job.evaluations if one.epoch is not None)) for job in jobs]
+    moments = ([one for one in job.evaluations if one.epoch is not None or learns(one)] for job in jobs)
+    return [replace(job, evaluations=tuple(kept)) for job, kept in zip(jobs, moments, strict=True)]
 
 
 @where_done

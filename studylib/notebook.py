@@ -104,7 +104,7 @@ class Notebook:
     @property
     def gate(self) -> float:
         """What SL must reach for its networks to count as trained, in %."""
-        return self._content.gate["least"]
+        return self._content.gate.least
 
     @property
     def fine_tune(self) -> list[str]:

@@ -38,6 +38,20 @@ class Regime:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Gate:
+    """What SL must reach for a scale's networks to count as trained; claims are judged by no others."""
+
+    measure: str
+    """``train_linear_top1``, a linear probe's accuracy on the training images, or ``linear_top1``, on held-out ones"""
+    least: float
+    """in %"""
+
+    def __post_init__(self) -> None:
+        choose("gate.measure", self.measure, ("train_linear_top1", "linear_top1"))
+        require("gate.least", self.least, 0 <= self.least <= 100, "is in %: must be in [0, 100]")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scale:
     """One file of ``studylib/scales``; data sets are named as `studylib.data.load` takes them."""
 
@@ -50,8 +64,7 @@ class Scale:
     """dotted settings of every run; a method's own settings (`method_table`) win"""
     methods: dict[str, Any]
     """dotted settings of each method; they win over its own"""
-    gate: dict[str, Any]
-    """``measure`` and what SL must reach of it at the ``least``, in %, for its networks to count as trained"""
+    gate: Gate
     upstream: str
     """what is pre-trained on"""
     unseen: tuple[str, ...]
@@ -82,6 +95,8 @@ class Scale:
             choose(f"scales/{self.name}.yaml: method", method, METHODS)
             field = f"scales/{self.name}.yaml: methods.{method}"
             require(field, settings, isinstance(settings, dict), "must be settings with values")
+        for method in self.tuning:
+            choose(f"scales/{self.name}.yaml: tuning", method, METHODS)
         for grid, seeds in (*self.seeds.items(), *self.published.items()):
             counts = seeds.values() if isinstance(seeds, dict) else [seeds]
             good = all(isinstance(count, int) and not isinstance(count, bool) and count >= 0 for count in counts)

@@ -12,7 +12,7 @@ from studylib.errors import InputError, choose
 from studylib.measures.stream import Rows, check_rows, class_counts, take
 
 LARGEST = 8  # ours: clusters tried up to this many
-REFERENCES = 5  # ours: samples of one Gaussian that a class is compared with
+REFERENCES = 9  # ours: samples of one Gaussian that a class is compared with; one in ten such would pass for more
 STARTS = 5  # ours: k-means starts per class and number of clusters
 
 
@@ -21,7 +21,7 @@ class Modes:
     """Means over the classes that could be clustered; nan where none could."""
 
     number: float
-    """clusters per class; 1 for a class of equal images"""
+    """clusters per class; 1 for a class of equal images, and for one that is no more clustered than one Gaussian"""
     hidden: float
     """hidden labels per class, what ``number`` should be"""
     nmi: float
@@ -62,55 +62,58 @@ def find_modes(features: Rows, labels: Tensor, hidden: Tensor, *, clusters: str 
     counts = class_counts(labels)
     if hidden.shape != labels.shape or hidden.is_floating_point():
         raise InputError("hidden", (*hidden.shape,), f"must be integers {(*labels.shape,)}, one per image")
-    scores = []
+    scores, generator = [], np.random.default_rng(0)
     for rows in labels.argsort(stable=True).split(counts.tolist()):
         hidden_of_class = hidden.to(rows.device)[rows].unique(return_inverse=True)[1].cpu().numpy()
         number = int(hidden_of_class.max()) + 1 if clusters == "hidden" else None
         if len(rows) >= 3 and number != 1:
             points = take(features, rows, normalise=True).cpu().numpy()
-            scores.append(_class_modes(points, hidden_of_class, number))
+            scores.append(_class_modes(points, hidden_of_class, number, generator))
     columns = np.array(scores, dtype=np.float64).reshape(len(scores), 6).T
     return Modes(*(_mean(column) for column in columns), classes=len(scores))
 
 
-def _class_modes(points: np.ndarray, hidden: np.ndarray, number: int | None) -> tuple[float, ...]:
+def _class_modes(
+    points: np.ndarray, hidden: np.ndarray, number: int | None, generator: np.random.Generator
+) -> tuple[float, ...]:
     """The six means of `Modes` for one class, by ``number`` clusters or (None) by that of the best silhouette."""
     from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
     most = min(len(np.unique(points, axis=0)), len(points) - 1)
     numbers = range(2, min(LARGEST, most) + 1) if number is None else [min(number, most)]
     best, silhouette = _best(points, numbers)
-    if number is None and not silhouette > _of_one_cluster(points, numbers):
+    if number is None and not silhouette > _of_one_cluster(points, numbers, generator):
         best, silhouette = np.zeros_like(best), float("nan")
     nmi, ari = normalized_mutual_info_score(hidden, best), adjusted_rand_score(hidden, best)
     return len(np.unique(best)), hidden.max() + 1, nmi, ari, silhouette, _silhouette(points, hidden)
 
 
-def _best(points: np.ndarray, numbers: Iterable[int]) -> tuple[np.ndarray, float]:
+def _best(points: np.ndarray, numbers: Iterable[int], starts: int = STARTS) -> tuple[np.ndarray, float]:
     """Clusters (N,) with the best silhouette of those of ``numbers``, and that silhouette; one cluster has none."""
     best, silhouette = np.zeros(len(points), dtype=np.int64), float("nan")
     for k in [k for k in numbers if k > 1]:
-        groups = _kmeans(points, k)
+        groups = _kmeans(points, k, starts)
         score = _silhouette(points, groups)
         if not silhouette >= score:
             best, silhouette = groups, score
     return best, silhouette
 
 
-def _of_one_cluster(points: np.ndarray, numbers: Iterable[int]) -> float:
-    """The best silhouette that samples of one Gaussian with the mean and covariance of ``points`` reach."""
-    generator, centre = np.random.default_rng(0), points.mean(0)
-    found = []
+def _of_one_cluster(points: np.ndarray, numbers: Iterable[int], generator: np.random.Generator) -> float:
+    """The best silhouette that samples of one Gaussian with the mean and covariance of ``points``, normalised as these are,
+    reach."""
+    centre, found = points.mean(0), []
     for _ in range(REFERENCES):
         weights = generator.standard_normal((len(points), len(points))) / math.sqrt(len(points) - 1)
-        found.append(_best(centre + weights @ (points - centre), numbers)[1])
+        sample = centre + weights @ (points - centre)
+        found.append(_best(sample / np.linalg.norm(sample, axis=1, keepdims=True), numbers, starts=1)[1])
     return max(found)
 
 
-def _kmeans(points: np.ndarray, k: int) -> np.ndarray:
+def _kmeans(points: np.ndarray, k: int, starts: int) -> np.ndarray:
     from sklearn.cluster import KMeans
 
-    return KMeans(k, n_init=STARTS, random_state=0).fit_predict(points)
+    return KMeans(k, n_init=starts, random_state=0).fit_predict(points)
 
 
 def _silhouette(points: np.ndarray, groups: np.ndarray) -> float:

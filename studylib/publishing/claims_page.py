@@ -116,12 +116,10 @@ def _section(claim: str, tests: pd.DataFrame, words: pd.Series, folder: Path) ->
         f"{tests['paper'].iloc[0]}. Published: {entry['published']}.{source}\n",
         tables.markdown(_tests(tests, words)),
     ]
-    if contradicted := list(tests.loc[tests["reading"] == "contradicted", "scale"].unique()):
+    if contradicted := list(tests.loc[tests["verdict"] == "contradicted", "scale"].unique()):
         commands = "; ".join(f"`{claims.telling_command(claim, scale)}`" for scale in contradicted)
         where = " and ".join(f"`{scale}`" for scale in contradicted)
-        parts.append(
-            f"A test contradicts the claim at {where}. *Why that may be:* {entry['why']}. *What would tell:* {commands}.\n"
-        )
+        parts.append(f"Contradicted at {where}. *Why that may be:* {entry['why']}. *What would tell:* {commands}.\n")
     for scale in words.index:
         picture = folder / scale / f"{entry['figure']}.png" if "figure" in entry else folder
         if picture.is_file():

@@ -39,7 +39,8 @@ def reproduce(
         publish: make the repository's ``figures`` those of the notebooks that succeeded, and add the runs' results to them.
         force: execute what is unchanged as well.
         seeds: of every row of every grid, 0 for what the scale plans; for notebooks that have this parameter.
-        published: carry out the runs that the scale publishes beyond its plan as well; without it they are shown where done.
+        published: carry out the runs that the scale publishes beyond its plan as well, of all grids, and execute what is
+            unchanged as well; without it they are shown where done.
 
     Raises:
         InputError: unknown scale or notebook, both ``seeds`` and ``published``, unwritable runs folder; before anything runs.
@@ -51,7 +52,7 @@ def reproduce(
     files.usable(paths.runs(), "STUDYLIB_RUNS")
     known = {file.stem: title(file) for file in select()}
     chosen = [Execution(notebook, scale, seeds) for notebook in select(only)]
-    due = {task.name: force or not task.unchanged() for task in chosen}
+    due = {task.name: force or published or not task.unchanged() for task in chosen}
     if page.CLAIMS in due:
         due[page.CLAIMS] |= any(due.values())
     if published or (not only and any(due.values())):

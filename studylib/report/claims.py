@@ -25,6 +25,8 @@ A test of a claim (``studylib/papers/*.yaml``) is an expression over the results
     the first one alone: they are primary. The others are secondary: shown, and without a say.
 ``reference``
     the variant of SL by which the `gate` goes, by default ``sl``.
+``intact``
+    of an ablation the variant that has to pass the gate, where what is taken away may well cost it; by default all have to.
 ``about_upstream``
     true for a test about accuracy on the pre-training classes, where what has learned less is compared all the same.
 
@@ -34,7 +36,8 @@ results would tell: ``{scale}`` is the scale's name, ``{longer}`` four times its
 
 A test is read by its own 95 % interval. The verdict on a claim is stricter. It is supported if all its parts are true, so that
 its p is their largest; it is contradicted if one of m parts is false, so that p is m times the smallest (Bonferroni). Twice the
-smaller of the two enters Holm's correction over the claims of a paper at a scale, and `LEVEL` decides.
+smaller of the two enters Holm's correction over the claims of a paper at a scale, and `LEVEL` decides. Values of fewer than
+`LEAST` seeds decide nothing.
 """
 
 import re
@@ -61,6 +64,7 @@ COLUMNS += ["p_claim", "verdict"]
 
 LEVEL = 0.05  # usual: probability that any claim of a paper is decided wrongly at a scale
 SHARE = 0.9  # ours: of SL's accuracy on held-out images of the pre-training classes, what a network must reach to be compared
+LEAST = 5  # ours: seeds of a row from which on it can decide; of a correlation: methods
 MOST = 12  # ours: seeds of a row that a study may be asked for
 
 
@@ -87,111 +91,131 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
 
 def _of_paper(paper: str, results: Mapping[str, pd.DataFrame], content: Scale) -> list[dict[str, Any]]:
     """The rows of one paper."""
-    rows, measured = [], {}
+    rows, p_values, parts = [], {}, {}
     for claim, entry in papers.load(paper)["claims"].items():
         about = {"paper": PAPERS[paper], "claim": claim, "statement": entry["statement"]}
         about |= {"published": entry["published"], "source": entry.get("source", "")}
         about |= {"scale": content.name, "about": content.about, "note": "", "command": "", "gate": ""}
         several = any(test.get("part") for test in entry["tests"])
+        parts[claim] = sum(bool(test.get("part")) for test in entry["tests"]) if several else 1
         for number, test in enumerate(entry["tests"], 1):
             if test["grid"] in results:
                 found = measure(test, results[test["grid"]], content)
                 row = about | dict(zip(("estimate", "low", "high", "n"), found[:4], strict=True))
                 row |= {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
                 primary = test.get("part", False) if several else number == 1
-                row |= {"role": "primary" if primary else "secondary", "p": min(1.0, 2 * min(found[4:]))}
+                row |= {"role": "primary" if primary else "secondary", "p": min(1.0, 2 * float(np.min(found[4:])))}
                 row |= {"over": "variants" if "correlate" in test else "seeds", "reading": judged(*found[:4], test["claimed"])}
                 if row["reading"] == "not run":
                     row["command"] = grid_command(test, content.name)
                 else:
                     enough, row["gate"] = gate(test, results, content)
-                    row |= {} if enough else {"reading": "not trained enough"}
-                measured[claim, number] = found[4:]
+                    row |= {"reading": "not trained enough"} if enough is False else {}
+                usable = row["n"] >= LEAST and row["reading"] not in ("not run", "not trained enough")
+                p_values[claim, number] = found[4:] if usable and enough is not None else (np.nan, np.nan)
                 rows.append(row)
         if not entry["tests"]:
             empty = {"test": 1, "role": "primary", "n": 0, "reading": "not run", "command": entry["command"]}
             rows.append(about | empty)
-    return decided(rows, measured)
+    return decided(rows, p_values, parts)
 
 
-def decided(rows: list[dict[str, Any]], p_values: Mapping[tuple[str, int], tuple[float, float]]) -> list[dict[str, Any]]:
-    """The ``rows`` of a paper with ``p_claim`` and ``verdict`` of each claim; ``p_values``: (claim, test) -> (for, against)."""
-    claims = list(dict.fromkeys(row["claim"] for row in rows))
-    parts = {claim: [row for row in rows if row["claim"] == claim and row["role"] == "primary"] for claim in claims}
+def decided(
+    rows: list[dict[str, Any]], p_values: Mapping[tuple[str, int], tuple[float, float]], parts: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """The ``rows`` of a paper with ``p_claim`` and ``verdict`` of each claim.
+
+    Args:
+        p_values: (claim, test) -> p for and against, NaN of a test that cannot decide.
+        parts: how many primary tests each claim has, those without a row among them.
+    """
+    primary = {claim: [row for row in rows if row["claim"] == claim and row["role"] == "primary"] for claim in parts}
+    primary = {claim: tests for claim, tests in primary.items() if any(row["claim"] == claim for row in rows)}
     p_for, p_against = {}, {}
-    for claim, tests in parts.items():
-        usable = [p_values[claim, row["test"]] for row in tests if row["reading"] not in ("not run", "not trained enough")]
-        usable = [pair for pair in usable if not np.isnan(pair[0])]
-        p_for[claim] = max(pair[0] for pair in usable) if tests and len(usable) == len(tests) else np.nan
-        p_against[claim] = min(1.0, len(tests) * min(pair[1] for pair in usable)) if usable else np.nan
-    whole = [min(1.0, 2 * np.nanmin([p_for[one], p_against[one], 1.0])) if p_against[one] >= 0 else np.nan for one in claims]
-    corrected = dict(zip(claims, statistics.holm(whole), strict=True))
+    for claim, tests in primary.items():
+        pairs = [p_values.get((claim, row["test"]), (np.nan, np.nan)) for row in tests]
+        usable = [pair for pair in pairs if not np.isnan(pair[0])]
+        p_for[claim] = max(pair[0] for pair in usable) if usable and len(usable) == parts[claim] else 1.0
+        p_against[claim] = min(1.0, parts[claim] * min(pair[1] for pair in usable)) if usable else np.nan
+    whole = [min(1.0, 2 * min(p_for[claim], p_against[claim])) if p_against[claim] >= 0 else np.nan for claim in primary]
+    corrected = dict(zip(primary, statistics.holm(whole), strict=True))
     family = sum(not np.isnan(p) for p in whole)
-    for claim, tests in parts.items():
+    for claim, tests in primary.items():
         readings = {row["reading"] for row in tests}
         if corrected[claim] <= LEVEL:
             verdict = "supported" if p_for[claim] < p_against[claim] else "contradicted"
-        elif readings <= {"not run"}:
-            verdict = "not run"
+        elif "not trained enough" in readings:
+            verdict = "not trained enough"
         else:
-            verdict = "not trained enough" if "not trained enough" in readings else "undecided"
-        if verdict == "undecided":
-            for row in tests:
-                row["note"] = power(row, LEVEL / family) if row["over"] == "seeds" and family else ""
+            verdict = "not run" if "not run" in readings or len(tests) < parts[claim] else "undecided"
+        for row in [row for row in tests if verdict == "undecided" and family]:
+            row["note"] = power(row, LEVEL / family, parts[claim])
         for row in rows:
             if row["claim"] == claim:
                 row |= {"p_claim": corrected[claim], "verdict": verdict}
     return rows
 
 
-def power(row: Mapping[str, Any], level: float) -> str:
-    """What the n seeds of a test could have seen at ``level``, that of Holm's first step, and how many its value needs."""
-    bound, n = statistics.parsed(row["claimed"])[1], row["n"]
-    half = row["high"] - row["estimate"]
-    if n < 2 or not half > 0:
+def power(row: Mapping[str, Any], level: float, parts: int) -> str:
+    """What the n seeds of a test that decides nothing could have seen, and how many its value needs.
+
+    ``level`` is that of Holm's first step; a part that speaks against the claim is corrected for the number of ``parts``, too.
+    """
+    sign, bound = statistics.parsed(row["claimed"])
+    half, n = row["high"] - row["estimate"], row["n"]
+    if row["over"] != "seeds" or n < 2 or not half > 0 or row["reading"] == "supported":
         return ""
-    spread = statistics.deviation(half, n)
-    needed = statistics.pairs_needed(row["estimate"] - bound, spread, level, MOST)
+    against = (row["estimate"] > bound) != (sign == ">")
+    level, spread = level / parts if against else level, statistics.deviation(half, n)
+    needed = statistics.pairs_needed(row["estimate"] - bound, spread, level, n, MOST)
     seen = f"n = {n} would have seen {statistics.detectable(spread, n, level):.2g} from the bound"
     return f"{seen}; this value needs {f'n = {needed}' if needed else f'more than {MOST}'}"
 
 
-def gate(test: Mapping[str, Any], results: Mapping[str, pd.DataFrame], content: Scale) -> tuple[bool, str]:
-    """Whether the networks that ``test`` compares have learned enough to be compared, and how far they are.
+def gate(test: Mapping[str, Any], results: Mapping[str, pd.DataFrame], content: Scale) -> tuple[bool | None, str]:
+    """Whether the networks that ``test`` compares have learned enough to be compared, and how far they are; None where the
+    results do not tell.
 
     SL must reach the scale's ``gate``, such as 95 % of its training images by `TrainLinear`; every other network `SHARE` of
-    SL's linear accuracy on held-out images of the classes that both are trained on, except where the test is about that.
+    SL's linear accuracy on held-out images of the classes that both are trained on, except where the test is about that. It
+    is the seed that is farthest behind that counts.
     """
     frame, reference = results[test["grid"]], with_names(test.get("reference", "sl"), content)
-    of_sl = next((table for table in (frame, *results.values()) if (table["variant"] == reference).any()), frame)
-    learned = reached(of_sl, content.gate["measure"], content).get(reference, np.nan)
-    upstream = reached(of_sl, "linear_top1", content).get(reference, np.nan)
-    if not learned >= content.gate["least"]:
-        where = "accuracy on training images" if content.gate["measure"].startswith("train") else "upstream accuracy"
-        said = "not measured" if np.isnan(learned) else f"{learned:.1f} %"
-        return False, f"SL: {where} {said}, {content.gate['least']:g} % needed"
+    data = content.modes.data if test["grid"] == "modes" else content.upstream
+    alike = [results[grid] for grid in (test["grid"], *results) if (grid == "modes") == (test["grid"] == "modes")]
+    training = content.gate.measure.startswith("train")
+    learned = next((found for table in alike if (found := reached(table, content.gate.measure, data, reference))), None)
+    upstream = next((found for table in alike if (found := reached(table, "linear_top1", data, reference))), None)
+    where = "accuracy on training images" if training else "upstream accuracy"
+    if learned is None or upstream is None:
+        return None, f"not checked: SL's {where} is not in these results"
+    if min(learned) < content.gate.least:
+        return False, f"SL: {where} {min(learned):.1f} %, {content.gate.least:g} % needed"
     if "correlate" in test:
-        return True, f"SL {learned:.1f} %; only networks that reach {SHARE:g} of SL's {upstream:.1f} % upstream"
-    others = reached(frame, "linear_top1", content)
-    networks = [name for name in networks_of(test, frame, content) if name != reference]
-    shares = {name: others.get(name, np.nan) / upstream for name in networks}
-    least = min(shares, key=lambda name: -1.0 if np.isnan(shares[name]) else shares[name], default=None)
-    if least is None or test.get("about_upstream"):
-        return True, f"SL {learned:.1f} %"
-    label = style.variant_label(least)
-    if not shares[least] >= SHARE:
-        epochs = frame.loc[frame["variant"] == least, "epoch"].max()
-        said = "not measured" if np.isnan(shares[least]) else f"{shares[least]:.2f} of SL's {upstream:.1f} %"
-        return False, f"{label}: {said} upstream after {epochs} epochs, {SHARE:g} needed"
-    return True, f"SL {learned:.1f} %; {label} {shares[least]:.2f} of SL upstream"
+        return True, f"SL {min(learned):.1f} %; only networks that reach {SHARE:g} of SL upstream"
+    if test.get("about_upstream"):
+        return True, f"SL {min(learned):.1f} %"
+    whole = float(np.mean(upstream))
+    networks = [test["intact"]] if "intact" in test else networks_of(test, frame, content)
+    others = {name: reached(frame, "linear_top1", data, name) for name in networks if name != reference}
+    shares = {name: min(found or [np.nan]) / whole for name, found in others.items()}
+    if unknown := [name for name, share in shares.items() if np.isnan(share)]:
+        return None, f"not checked: upstream accuracy of {style.variant_label(unknown[0])} is not in these results"
+    if not shares:
+        return True, f"SL {min(learned):.1f} %"
+    least = min(shares, key=shares.get)
+    said = f"{style.variant_label(least)} {shares[least]:.2f} of SL's {whole:.1f} % upstream"
+    if shares[least] >= SHARE:
+        return True, f"SL {min(learned):.1f} %; {said}"
+    epochs = int(frame.loc[frame["variant"] == least, "epoch"].max())
+    return False, f"{said} after {epochs} epochs, {SHARE:g} needed"
 
 
-def reached(frame: pd.DataFrame, measure: str, content: Scale) -> dict[str, float]:
-    """The mean over seeds of an accuracy on the pre-training classes at the end of training, of each variant."""
+def reached(frame: pd.DataFrame, measure: str, data: str, variant: str) -> list[float]:
+    """An accuracy of the runs of a variant on the set they were trained on, at the end of training."""
     split = "train" if measure.startswith("train") else "test"
-    dataset = list({content.upstream, content.modes.data})
-    found = select(frame, measure=measure, dataset=dataset, layer="stage5", moment="end", split=split)
-    return found.groupby("variant")["value"].mean().to_dict()
+    fixed = {"measure": measure, "dataset": data, "variant": variant, "layer": "stage5", "moment": "end", "split": split}
+    return select(frame, **fixed)["value"].dropna().tolist()
 
 
 def networks_of(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> list[str]:
@@ -232,8 +256,9 @@ def measure(test: Mapping[str, Any], frame: pd.DataFrame, content: Scale) -> tup
     values = averaged(picked(frame, test["rows"], content), columns, over, logarithmic=test.get("log_odds", False))
     if "correlate" in test:
         target = averaged(picked(frame, test["correlate"], content), columns, ["dataset"], logarithmic=True)
-        upstream = reached(frame, "linear_top1", content)
-        learned = [name for name in values if upstream.get(name, 0.0) >= SHARE * upstream.get("sl", np.nan)]
+        upstream = {name: reached(frame, "linear_top1", content.upstream, name) for name in {"sl", *values}}
+        least = SHARE * float(np.mean(upstream["sl"])) if upstream["sl"] else np.nan
+        learned = [name for name in values if upstream[name] and min(upstream[name]) >= least]
         return statistics.resampled_correlation(values[learned], target, test["claimed"])
     each = arithmetic(compared(test, content), values)
     mean, half, n = interval(each)
@@ -375,16 +400,23 @@ def sentences(found: pd.DataFrame) -> str:
 
 
 def discussion(found: pd.DataFrame) -> str:
-    """Markdown: for each scale what contradicts the papers, what the reason may be, and the command that would tell."""
+    """Markdown: for each scale the claims that its results contradict, what the reason may be, and the command that would
+    tell; then which other tests are read so."""
     lines = []
-    for (name, claim), rows in select(found, reading="contradicted").groupby(["scale", "claim"], sort=False):
-        told = "; ".join(f"{row['tested_by']}: {value(row)} (claimed {row['claimed']})" for row in rows.to_dict("records"))
+    for (name, claim), rows in select(found, verdict="contradicted").groupby(["scale", "claim"], sort=False):
+        against = select(rows, role="primary", reading="contradicted").to_dict("records")
+        told = "; ".join(f"{row['tested_by']}: {value(row)} (claimed {row['claimed']})" for row in against)
         entry = entries()[claim]
         lines.append(
             f"- **{claim}**, {entry['statement']}. `{name}`: {told}. *Why that may be:* {entry['why']}. "
             f"*What would tell:* `{telling_command(claim, name)}`."
         )
-    return "\n".join(lines) or "No test that was run contradicts the papers."
+    rest = select(found, reading="contradicted")
+    rest = rest[(rest["verdict"] != "contradicted") | (rest["role"] != "primary")]
+    if len(rest):
+        told = "; ".join(f"{row['claim']}, {row['tested_by']}: {value(row)}" for row in rest.to_dict("records"))
+        lines.append(f"\nTests on the other side by their own interval, uncorrected or secondary: {told}.")
+    return "\n".join(lines) or "Nothing that was run contradicts the papers."
 
 
 def telling_command(claim: str, scale_name: str) -> str:

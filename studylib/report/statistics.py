@@ -14,6 +14,8 @@ CLIP = 0.05  # ours: accuracies in % enter log-odds within [CLIP, 100 - CLIP], s
 
 POWER = 0.8  # usual: the probability with which a difference that is there is to be seen
 
+SEEDS = 3  # ours: seeds that a method needs for these to be resampled
+
 FEWEST = 5  # ours: pairs below which a rank correlation gets no interval
 
 
@@ -131,12 +133,11 @@ def resampled_correlation(
     drawn with replacement, for each method anew; p is the share of them on the other side of what is ``claimed``. It says how
     far seeds decide the order of these methods, not what other methods would do.
 
-    Fewer than `FEWEST` methods, or none with two seeds, have no interval.
+    Methods with fewer than `SEEDS` seeds are left out; fewer than `FEWEST` methods have no interval.
     """
     sign, bound = parsed(claimed)
-    names = [name for name in x if name in y]
-    runs = [np.stack((x[name], y[name]))[:, ~(x[name].isna() | y[name].isna())] for name in names]
-    runs = [run for run in runs if run.shape[1]]
+    pairs = [pd.concat((x[name], y[name]), axis=1, join="inner").dropna() for name in x if name in y]
+    runs = [pair.to_numpy().T for pair in pairs if len(pair) >= SEEDS]
     n = len(runs)
     if n < 3:
         return math.nan, math.nan, math.nan, n, math.nan, math.nan
@@ -148,14 +149,14 @@ def resampled_correlation(
             return (centred[0] * centred[1]).sum(-1) / np.sqrt((centred**2).sum(-1).prod(0))
 
     rho = float(correlation(np.stack([run.mean(1) for run in runs], axis=-1)))
-    if n < FEWEST or all(run.shape[1] < 2 for run in runs) or math.isnan(rho):
+    if n < FEWEST or math.isnan(rho):
         return rho, math.nan, math.nan, n, math.nan, math.nan
     generator = np.random.default_rng(0)
     chosen = [run[:, generator.integers(run.shape[1], size=(draws, run.shape[1]))].mean(-1) for run in runs]
     found = correlation(np.stack(chosen, axis=-1))
     low, high = np.nanquantile(found, (0.025, 0.975))
     beyond = (found - bound) * (1 if sign == ">" else -1)
-    p_for, p_against = ((1 + int((side * beyond <= 0).sum())) / (draws + 1) for side in (1, -1))
+    p_for, p_against = ((1 + int((~(side * beyond > 0)).sum())) / (draws + 1) for side in (1, -1))
     return rho, float(low), float(high), n, p_for, p_against
 
 
@@ -204,7 +205,7 @@ def parsed(claimed: str) -> tuple[str, float]:
 def one_sided(values: Iterable[float], claimed: str) -> tuple[float, float]:
     """(p for, p against): Student's one-sided tests that the mean lies on the claimed side of the bound, and on the other.
 
-    Fewer than two values have none (NaN). Equal values lie on one side for certain, or on the bound.
+    Fewer than two values, or equal ones, whose spread is not known, have none (NaN).
     """
     sign, bound = parsed(claimed)
     array = np.asarray(list(values), dtype=np.float64)
@@ -214,7 +215,7 @@ def one_sided(values: Iterable[float], claimed: str) -> tuple[float, float]:
         return math.nan, math.nan
     mean, error = beyond.mean(), beyond.std(ddof=1) / math.sqrt(n)
     if error == 0:
-        return (1.0, 1.0) if mean == 0 else (float(mean < 0), float(mean > 0))
+        return math.nan, math.nan
     p = float(special.stdtr(n - 1, -mean / error))
     return p, 1 - p
 
@@ -244,9 +245,9 @@ def detectable(spread: float, n: int, level: float) -> float:
     return float(special.stdtrit(n - 1, 1 - level / 2) + special.stdtrit(n - 1, POWER)) * spread / math.sqrt(n)
 
 
-def pairs_needed(difference: float, spread: float, level: float, most: int) -> int:
-    """The fewest pairs for which ``difference`` is `detectable`; 0 if ``most`` are too few."""
-    counts = range(3, most + 1)
+def pairs_needed(difference: float, spread: float, level: float, more_than: int, most: int) -> int:
+    """The fewest pairs, ``more_than`` a number, for which ``difference`` is `detectable`; 0 if ``most`` are too few."""
+    counts = range(more_than + 1, most + 1)
     return next((n for n in counts if detectable(spread, n, level) <= abs(difference)), 0)
 
 

@@ -80,8 +80,8 @@ def detection_accuracy(
             raise InputError("data", data.name, f"has no {part} image with a box")
     where = devices.find(device)
     start = time.perf_counter()
-    encoder, *constants = encoder_of(source, epoch)  # draws random numbers, more of them for a method with a projector
     with torch.random.fork_rng([where] if where.type == "cuda" else []):
+        encoder, *constants = encoder_of(source, epoch)  # draws random numbers, more of them for a method with a projector
         torch.manual_seed(protocol.seed)
         network = detector(encoder, *constants, len(data.classes), data.size, protocol).to(where)
         losses = tuple(fine_tune(network, data, protocol))
