@@ -5,10 +5,11 @@ from collections import Counter
 from dataclasses import asdict, replace
 from itertools import product
 
+import pandas as pd
 import pytest
 import torch
 
-from studylib import cost, data, grids
+from studylib import cost, data, grids, report, study
 from studylib.config import changed, resolve
 from studylib.evaluation.evaluate import parts
 from studylib.evaluation.probe import name_of
@@ -227,6 +228,24 @@ def test_settings_are_tried_on_a_tenth_of_the_training_images_and_on_nothing_els
         assert job.config.data == "glyphs:held_out" and {e.dataset for e in job.evaluations} == {"glyphs:held_out"}
     looks = {(c.optimisation.lr, c.look.k, c.temperature) for c in (job.config for job in jobs) if c.method == "look"}
     assert looks == set(product((0.1, 0.3), (20, 40), (0.05, 0.1)))
+
+
+CLASSES_OF = {"smoke": 4, "quick": 36, "small_cpu": 8, "small": 70, "paper": 1000}
+
+
+@pytest.mark.parametrize("name", sorted(scales()))
+def test_look_has_fewer_neighbours_than_the_memory_has_keys_of_a_class_and_the_projector_of_its_rivals(name):
+    look = resolve(name, "look")
+    assert look.look.k < look.bank.length / CLASSES_OF[name]
+    assert look.projector.hidden_layers == resolve(name, "sl_mlp").projector.hidden_layers == 1
+
+
+def test_the_settings_of_quick_are_the_best_that_were_tried_of_equal_ones_the_first(monkeypatch):
+    monkeypatch.setenv("STUDYLIB_PUBLISHED", "on")
+    table = report.tuning(study.table(grids.tuning("quick")))
+    assert {"SL", "SL-MLP", "LOOK"} <= set(table["Method"])
+    for _, rows in table.groupby("Method"):
+        assert list(rows[""][rows[""] != "·"]) == ["best, taken"]
 
 
 def test_what_is_left_out_is_told_with_the_command_that_runs_it():

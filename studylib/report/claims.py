@@ -104,7 +104,7 @@ def _of_paper(paper: str, results: Mapping[str, pd.DataFrame], content: Scale) -
                 row = about | dict(zip(("estimate", "low", "high", "n"), found[:4], strict=True))
                 row |= {"test": number, "tested_by": test["say"], "grid": test["grid"], "claimed": test["claimed"]}
                 primary = test.get("part", False) if several else number == 1
-                row |= {"role": "primary" if primary else "secondary", "p": min(1.0, 2 * float(np.min(found[4:])))}
+                row |= {"role": "primary" if primary else "secondary", "p": float(np.minimum(1.0, 2 * np.min(found[4:])))}
                 row |= {"over": "variants" if "correlate" in test else "seeds", "reading": judged(*found[:4], test["claimed"])}
                 if row["reading"] == "not run":
                     row["command"] = grid_command(test, content.name)
