@@ -142,3 +142,10 @@ def test_held_out_images_are_a_tenth_of_the_training_images_of_each_class(spec):
 def test_other_endings_are_refused(spec):
     with pytest.raises(InputError, match="data="):
         load(spec)
+
+
+@pytest.mark.parametrize(("classes", "said"), [(("a",), "the one class 'a'"), (("a", "b", "a"), "two classes are called 'a'")])
+def test_one_class_and_two_of_one_name_are_refused(images, classes, said):
+    labels = torch.arange(8) % len(classes)
+    with pytest.raises(InputError, match=said):
+        dataclasses.replace(images, labels=labels, classes=classes, split=torch.tensor([0] * 6 + [1] * 2)).checked()

@@ -1,6 +1,7 @@
 """A labelled image set in memory."""
 
 import dataclasses
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -112,8 +113,13 @@ class ImageSet:
         """The set itself, if it can be trained and tested on.
 
         Raises:
-            InputError: a part is empty, or a class has fewer than two training images (one to fit, one to choose settings).
+            InputError: there is one class alone, two have one name, a part is empty, or a class has fewer than two training
+                images (one to fit, one to choose settings).
         """
+        if self.num_classes == 1:
+            raise InputError("data", self.name, f"has the one class {self.classes[0]!r}; at least two are told apart")
+        if twice := [name for name, count in Counter(self.classes).items() if count > 1]:
+            raise InputError("data", self.name, f"two classes are called {twice[0]!r}; give each its own name")
         for number, part in enumerate(("train", "test")):
             if not (self.split == number).any():
                 raise InputError("data", self.name, f"has no {part} images; mark some rows with split {number}")
