@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from studylib import __version__, files, paths, values
-from studylib.errors import RESUME_EXIT, InputError, RunError
+from studylib.errors import RESUME_EXIT, InputError, RunError, require
 
 ON_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what a user mends, not we
 
@@ -279,8 +279,11 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
     from studylib.publishing import launch
 
     given = launch.parameters_file(file) if file else {}
-    given |= {"scale": scale} if scale is not None else {}
-    given |= values.assignments(parameters)
+    assigned = values.assignments(parameters)
+    if scale is not None:
+        other = assigned.setdefault("scale", launch.check_scale(scale))
+        require("--scale", scale, other == scale, f"-p scale={other} says another; give one of them")
+    given |= assigned
     return launch.execute(notebook, given, output)
 
 

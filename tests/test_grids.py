@@ -5,7 +5,6 @@ from collections import Counter
 from dataclasses import asdict, replace
 from itertools import product
 
-import pandas as pd
 import pytest
 import torch
 

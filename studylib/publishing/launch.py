@@ -107,15 +107,18 @@ def parameters_file(file: Path) -> dict[str, Any]:
     declared one.
 
     Raises:
-        InputError: the file cannot be read or is not a mapping.
+        InputError: the file cannot be read, is not a mapping, or has a key twice.
     """
     import yaml
 
     try:
-        content = yaml.load(file.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+        text = file.read_text(encoding="utf-8")
+        content, nodes = yaml.load(text, Loader=yaml.BaseLoader), yaml.compose(text, Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError("parameters file", str(file), f"cannot be read as YAML ({str(error).splitlines()[0]})") from error
     require("parameters file", str(file), isinstance(content, dict), "must be a mapping such as `scale: quick`")
+    for name in content:
+        require("parameters file", str(file), [key.value for key, _ in nodes.value].count(name) == 1, f"has {name} twice")
     return content
 
 
