@@ -580,5 +580,6 @@ def trained(grid: str, scale_name: str, seeds: int = 0) -> list[Job]:
     """What a scale plans of a grid, and with it what else was trained, up to `MOST_SEEDS`: what the claims are judged by."""
     jobs = GRIDS[grid](scale_name, seeds)
     known = {(job.variant, job.config) for job in jobs}
-    others = [job for job in GRIDS[grid](scale_name, MOST_SEEDS) if (job.variant, job.config) not in known]
+    every = (replace(job, beyond=True) for job in GRIDS[grid](scale_name, MOST_SEEDS))
+    others = [job for job in every if (job.variant, job.config) not in known]
     return jobs + [job for job in others if Run(job.config).done or job.published is not None]

@@ -209,12 +209,13 @@ class Notebook:
             compute: what is missing is computed first.
         """
         self.jobs = {choose("grid", name, grids.GRIDS): grids.trained(name, self.scale, self.seeds) for name in names}
+        planned = [job for job in self.every if not job.beyond]
         if compute:
-            study.run(self.every)
+            study.run(planned)
         done = [job for job in self.every if job.done]
         self.lineage = report.lineage([job.config.name for job in done], self.name, self.parameters)
-        left = len(self.every) - len(done)
-        print(f"{self.about}; {len(self.every)} runs, {left} not computed, or not to the end")
+        left = sum(not job.done for job in planned)
+        print(f"{self.about}; {len(done)} runs; {left} that are planned are not computed, or not to the end")
         self.tables = {name: study.table(jobs) for name, jobs in self.jobs.items()}
         return self.tables
 
@@ -314,7 +315,7 @@ class Notebook:
         self.table("published", frame, caption=said)
 
     def claims(self, *of: str, where: str = "", caption: str = "", tables: dict[str, pd.DataFrame] | None = None) -> None:
-        """Judge the claims of the papers ``of``, by default of all; print the verdicts, write and show the table.
+        """Judge the claims of the papers ``of``, by default of all; print how each test is read, write and show the table.
 
         Args:
             where: a pandas query that picks rows of `claims.judge`'s table.
@@ -324,7 +325,8 @@ class Notebook:
         judged = claims.judge(self.tables if tables is None else tables, self.scale, of or claims.PAPERS)
         judged = judged.query(where) if where else judged
         print(claims.sentences(judged[judged["reading"] != "not run"]))
-        show(markdown(claims.discussion(judged)))
+        if set(claims.grids_of(of or claims.PAPERS)) <= set(self.tables if tables is None else tables):
+            show(markdown(claims.discussion(judged)))  # verdicts are corrected over all claims of a paper
         self.table("claims", claims.shown(judged), caption=caption)
 
 

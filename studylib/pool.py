@@ -38,16 +38,23 @@ class Job:
 
     @property
     def published(self) -> list[dict[str, Any]] | None:
-        """Rows of a run that has no folder here, if they are published (`studylib.evaluation.published`); else None."""
-        return published.rows(self.scale, Run(self.config), self.evaluations)
+        """Rows of a run that has no folder here, if they are published (`studylib.evaluation.published`); else None. Beyond the
+        plan also those of one that is not `computed` here."""
+        run = Run(self.config)
+        if run.folder.exists() and (not self.beyond or self.computed):
+            return None
+        return published.rows(self.scale, run, self.evaluations)
+
+    @property
+    def computed(self) -> bool:
+        """Whether all results are there, computed here."""
+        run = Run(self.config)
+        return run.done and all(file.exists() for evaluation in self.evaluations for file in cached(run, evaluation))
 
     @property
     def done(self) -> bool:
         """Whether all results are there, computed here or published."""
-        run = Run(self.config)
-        if self.published is not None:
-            return True
-        return run.done and all(file.exists() for evaluation in self.evaluations for file in cached(run, evaluation))
+        return self.computed or self.published is not None
 
 
 class Pool:

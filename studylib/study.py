@@ -82,7 +82,7 @@ def table(jobs: Iterable[Job]) -> Any:
             "seed": job.config.seed,
         }
         results = []
-        if run.done:
+        if run.done and (job.computed or not job.beyond):
             present = [file for evaluation in job.evaluations for file in cached(run, evaluation) if file.exists()]
             results = [row for file in present for row in json.loads(file.read_text())] + pretraining.rows(run)
         elif results := job.published or []:

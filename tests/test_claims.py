@@ -130,7 +130,7 @@ def test_a_claim_says_what_would_tell_where_results_contradict_it(claim):
     overrides = values.assignments(given["parameters"])
     (name,) = given["names"]
     jobs = grids.GRIDS[name](given["scale"], given["seeds"], overrides)
-    assert len({job.config.seed for job in jobs}) == 3
+    assert len({job.config.seed for job in jobs}) == 5
     longest = max(job.config.optimisation.epochs for job in jobs)
     assert longest >= 40 if overrides else longest == 200 or name == "trex_memory"
 
@@ -146,7 +146,7 @@ def test_the_discussion_is_of_claims_that_are_contradicted_and_names_other_tests
     )
     assert "kNN" not in first and "S2, kNN top-1 on other domains, %: " in rest and "S8, R, unseen classes: " in rest
     epochs = 4 * scale("quick").common["optimisation.epochs"]
-    assert first.endswith(f"`studylib grid comparison --scale quick --seeds 3 -p optimisation.epochs={epochs}`.")
+    assert first.endswith(f"`studylib grid comparison --scale quick --seeds 5 -p optimisation.epochs={epochs}`.")
     assert len(claims.discussion(pd.concat([found, found.assign(scale="small")])).splitlines()) == 4
 
 
@@ -169,9 +169,8 @@ def test_nothing_is_not_run_and_says_what_would():
     assert set(found.reading) == set(found.verdict) == {"not run"}
     commands = found.set_index(["claim", "test"]).command
     assert commands["S1", 1] == "studylib grid comparison --scale small_cpu"
-    assert commands["S11", 1] == "studylib grid components --scale small_cpu --seeds 3"  # that scale has no seeds for it
-    assert commands["T3", 1] == "studylib grid trex_buildup --scale small_cpu"
-    assert commands["T2", 1] == "studylib grid trex_buildup --scale small_cpu --seeds 3"  # nor for these rows of it
+    assert commands["S11", 1] == "studylib grid components --scale small_cpu --seeds 5"  # that scale has no seeds for it
+    assert commands["T3", 1] == "studylib grid trex_buildup --scale small_cpu --seeds 5"
     assert commands["T8", 1].startswith("studylib evaluate --encoder")
     assert "studylib grid" in claims.shown(found)["Reading"].iloc[0]
 
@@ -353,7 +352,7 @@ NONE = (math.nan, math.nan)
 def a_part(reading, test=1, claim="S1", p=(0.5, 0.5)) -> dict:
     """A primary test, and its p for and against."""
     one = {"claim": claim, "test": test, "role": "primary", "reading": reading, "over": "seeds", "n": 5, "claimed": "> 0"}
-    return one | {"estimate": 1.0, "low": -1.0, "high": 3.0, "note": "", "p": p}
+    return one | {"estimate": 1.0, "low": -1.0, "high": 3.0, "note": "", "gate": "", "p": p}
 
 
 def verdicts_on(*rows, parts=()) -> dict[str, tuple[str, float]]:

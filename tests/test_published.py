@@ -1,5 +1,6 @@
 """Published results: exact, merged, used only where they are the results that would be computed, and ignored on request."""
 
+import dataclasses
 import gzip
 import json
 import math
@@ -118,7 +119,7 @@ def test_cost_plan_and_claims_count_published_runs(here, monkeypatch):
     assert cost.cost(jobs).startswith("2 runs, 1 to be computed, 1 read from figures/smoke/results.csv.gz, 1 of them to be")
     assert cost.cost(jobs[:1]) == "1 runs, 0 to be computed, 1 read from figures/smoke/results.csv.gz"
     monkeypatch.setitem(grids.GRIDS, "comparison", lambda scale, seeds=0: jobs if seeds else [])
-    assert grids.trained("comparison", "smoke") == jobs[:1]
+    assert grids.trained("comparison", "smoke") == [dataclasses.replace(jobs[0], beyond=True)]
     monkeypatch.setitem(grids.GRIDS, "comparison", lambda scale, seeds, overrides: jobs[:1])
     plan = cost.plan(grids.planned("smoke", ["comparison"]))
     assert plan[["state", "images", "minutes"]].values.tolist() == [["published", 0, 0.0]]

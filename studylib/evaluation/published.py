@@ -6,7 +6,8 @@ pre-training says of itself; a part without rows has one row without a measure. 
 part it is that of the results table, and a value is written with all its digits: a table that is read from the file equals the
 one that it was written from, and the same results make the same bytes.
 
-A run that has a folder under ``runs/`` is never read from the file. ``STUDYLIB_PUBLISHED=off`` ignores it altogether.
+A run that has a folder under ``runs/`` is not read from the file, but for one beyond a scale's plan that is not complete there
+(`studylib.pool.Job`). ``STUDYLIB_PUBLISHED=off`` ignores it altogether.
 """
 
 import csv
@@ -71,14 +72,14 @@ Parts = dict[Key, list[Row]]
 def rows(scale: str, run: Run, evaluations: Iterable[Evaluation]) -> list[dict[str, Any]] | None:
     """Rows (dataset, epoch, layer, split, protocol, measure, value) of ``run`` from the published results of ``scale``.
 
-    None if the run has a folder here, if nothing is asked of it but its weights, or if a part of ``evaluations`` is missing, of
+    None if nothing is asked of it but its weights, or if a part of ``evaluations`` is missing, of
     another version, or of other images than those of that name here.
 
     Raises:
         InputError: the file cannot be read.
     """
     asked = [part for evaluation in evaluations for part in parts(evaluation)]
-    if not asked or run.folder.exists() or not is_on():
+    if not asked or not is_on():
         return None
     known = read(paths.published_results(scale))
     wanted = [(key_of(run, None), pretraining.VERSION), *((key_of(run, part), part.version) for part in asked)]

@@ -12,7 +12,7 @@ from studylib.errors import InputError, choose
 from studylib.measures.stream import Rows, check_rows, class_counts, take
 
 LARGEST = 8  # ours: clusters tried up to this many
-REFERENCES = 9  # ours: samples of one Gaussian that a class is compared with; one in ten such would pass for more
+REFERENCES = 9  # ours: samples of one Gaussian that a class is compared with, from one start each: this errs towards one mode
 STARTS = 5  # ours: k-means starts per class and number of clusters
 
 
@@ -48,7 +48,7 @@ def find_modes(features: Rows, labels: Tensor, hidden: Tensor, *, clusters: str 
     Args:
         clusters: the number in a class, either that of its ``hidden`` labels, or the one of 2 ... `LARGEST` with the best
             ``silhouette`` (of equal ones the smallest). It is 1 where that silhouette is no larger than the best of
-            `REFERENCES` samples of one Gaussian with the class's mean and covariance, clustered the same way: even one
+            `REFERENCES` samples of one Gaussian with the class's mean and covariance, clustered alike: even one
             Gaussian has positive silhouettes.
 
     Source: ours, for LOOK's Figure 1, where classes show several modes (papers/README.md 1.3); the comparison with one

@@ -26,9 +26,10 @@ interval over resampled seeds. A test is read as *supported* where this interval
 training images, or a network that is compared stays below nine tenths of SL's upstream accuracy, it is *not trained enough*.
 
 Tests in **bold** are primary and decide on the claim; the others are secondary. For the claim to be supported all primary ones
-must be true (its p is their largest), for it to be contradicted one must be false (the smallest p times their number). The
-p that is given is two-sided and corrected over the claims of a paper at a scale (Holm); 0.05 decides. A verdict is about the
-scale that it names, not about the paper.
+must be true (its p is their largest), for it to be contradicted one must be false (the smallest p times their number). Fewer
+than five seeds decide nothing, and a claim of which a primary test lacks results is *not run* unless another one contradicts
+it. The p that is given is two-sided and corrected over the claims of a paper at a scale (Holm); 0.05 decides. A verdict is
+about the scale that it names, not about the paper.
 
 """
 
@@ -147,5 +148,5 @@ def _value(row: dict[str, Any]) -> str:
     """``+1.2 ± 3.3 (n = 3) undecided``, or the command that runs a test without results."""
     if row["reading"] == "not run":
         return f"not run: `{row['command']}`"
-    extra = row["gate"] if row["reading"] == "not trained enough" else row["note"]
+    extra = claims.hindrance(row) or row["note"]
     return f"{claims.value(row)} {row['reading']}" + (f" ({extra})" if extra else "")

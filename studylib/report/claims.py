@@ -65,6 +65,7 @@ COLUMNS += ["p_claim", "verdict"]
 LEVEL = 0.05  # usual: probability that any claim of a paper is decided wrongly at a scale
 SHARE = 0.9  # ours: of SL's accuracy on held-out images of the pre-training classes, what a network must reach to be compared
 LEAST = 5  # ours: seeds of a row from which on it can decide; of a correlation: methods
+UNCHECKED = "not checked"
 MOST = 12  # ours: seeds of a row that a study may be asked for
 
 
@@ -148,8 +149,9 @@ def decided(
             verdict = "not trained enough"
         else:
             verdict = "not run" if "not run" in readings or len(tests) < parts[claim] else "undecided"
-        for row in [row for row in tests if verdict == "undecided" and family]:
-            row["note"] = power(row, LEVEL / family, parts[claim])
+        blocking = [row for row in tests if row["reading"] != "supported"] or tests
+        for row in blocking if verdict == "undecided" else ():
+            row["note"] = power(row, LEVEL / max(family, 1), parts[claim])
         for row in rows:
             if row["claim"] == claim:
                 row |= {"p_claim": corrected[claim], "verdict": verdict}
@@ -163,7 +165,11 @@ def power(row: Mapping[str, Any], level: float, parts: int) -> str:
     """
     sign, bound = statistics.parsed(row["claimed"])
     half, n = row["high"] - row["estimate"], row["n"]
-    if row["over"] != "seeds" or n < 2 or not half > 0 or row["reading"] == "supported":
+    if row["gate"].startswith(UNCHECKED) or row["over"] != "seeds":
+        return ""
+    if n < LEAST:
+        return f"n = {n}; {LEAST} decide"
+    if not half > 0:
         return ""
     against = (row["estimate"] > bound) != (sign == ">")
     level, spread = level / parts if against else level, statistics.deviation(half, n)
@@ -188,7 +194,7 @@ def gate(test: Mapping[str, Any], results: Mapping[str, pd.DataFrame], content: 
     upstream = next((found for table in alike if (found := reached(table, "linear_top1", data, reference))), None)
     where = "accuracy on training images" if training else "upstream accuracy"
     if learned is None or upstream is None:
-        return None, f"not checked: SL's {where} is not in these results"
+        return None, f"{UNCHECKED}: SL's {where} is not in these results"
     if min(learned) < content.gate.least:
         return False, f"SL: {where} {min(learned):.1f} %, {content.gate.least:g} % needed"
     if "correlate" in test:
@@ -200,7 +206,7 @@ def gate(test: Mapping[str, Any], results: Mapping[str, pd.DataFrame], content: 
     others = {name: reached(frame, "linear_top1", data, name) for name in networks if name != reference}
     shares = {name: min(found or [np.nan]) / whole for name, found in others.items()}
     if unknown := [name for name, share in shares.items() if np.isnan(share)]:
-        return None, f"not checked: upstream accuracy of {style.variant_label(unknown[0])} is not in these results"
+        return None, f"{UNCHECKED}: upstream accuracy of {style.variant_label(unknown[0])} is not in these results"
     if not shares:
         return True, f"SL {min(learned):.1f} %"
     least = min(shares, key=shares.get)
@@ -236,7 +242,7 @@ def grid_command(test: Mapping[str, Any], scale_name: str) -> str:
     plan = content.seeds.get("methods" if grid == "features" else grid, 0)
     named = names_in(compared(test, content))
     planned = all(any(f"{name} ".startswith(f"{row} ") for row in plan) for name in named) if isinstance(plan, dict) else plan
-    return f"studylib grid {grid} --scale {scale_name}" + ("" if planned else " --seeds 3")
+    return f"studylib grid {grid} --scale {scale_name}" + ("" if planned else f" --seeds {LEAST}")
 
 
 def prepared(frame: pd.DataFrame) -> pd.DataFrame:
@@ -342,7 +348,7 @@ def shown(found: pd.DataFrame) -> pd.DataFrame:
             "Claimed": row["claimed"],
             "Ours": value(row),
             "Reading": row["reading"]
-            + (f" ({row['gate']})" if row["reading"] == "not trained enough" else "")
+            + (f" ({told})" if (told := hindrance(row)) else "")
             + (f": {row['command']}" if row["command"] else ""),
         }
         for row in found.fillna(blank).to_dict("records")
@@ -357,15 +363,20 @@ def decisive(found: pd.DataFrame) -> pd.DataFrame:
         parts = tests[tests["role"] == "primary"].to_dict("records")
         said = []
         for row in parts:
-            extra = row["gate"] if row["reading"] == "not trained enough" else row["note"]
+            extra = hindrance(row) or row["note"]
             reading = f" {row['reading']}" if len(parts) > 1 else ""
             said.append(value(row) + reading + (f" ({extra})" if extra else ""))
         rows.append(
-            {"Claim": claim, "Statement": parts[0]["statement"], "Published": parts[0]["published"]}
+            {"Claim": claim, "Statement": tests["statement"].iloc[0], "Published": tests["published"].iloc[0]}
             | {"Tested by": "; ".join(f"{row['tested_by']} {row['claimed']}".strip() for row in parts)}
-            | {"Ours": "; ".join(said), "p": probability(parts[0]["p_claim"]), "Verdict": parts[0]["verdict"]}
+            | {"Ours": "; ".join(said), "p": probability(tests["p_claim"].iloc[0]), "Verdict": tests["verdict"].iloc[0]}
         )
     return pd.DataFrame(rows)
+
+
+def hindrance(row: Mapping[str, Any]) -> str:
+    """What of the `gate` a reader has to know of a test: that networks have not learned, or that it is not known."""
+    return row["gate"] if row["reading"] == "not trained enough" or row["gate"].startswith(UNCHECKED) else ""
 
 
 def probability(p: float) -> str:
@@ -394,7 +405,7 @@ def sentences(found: pd.DataFrame) -> str:
     return "\n".join(
         f"{row['claim']}, {row['role']} test, {row['reading']}: {row['statement']} "
         + (f"({row['tested_by']}: {value(row)}; claimed {row['claimed']})" if row["grid"] else f"({row['command']})")
-        + (f"; {row['gate']}" if row["reading"] == "not trained enough" else "")
+        + (f"; {told}" if (told := hindrance(row)) else "")
         for row in found.fillna({"grid": "", "gate": ""}).to_dict("records")
     )
 

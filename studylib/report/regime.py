@@ -85,7 +85,8 @@ def with_data(frame: pd.DataFrame) -> pd.DataFrame:
 
 def trained_enough(frame: pd.DataFrame, least: float) -> pd.DataFrame:
     """A table of the networks at the end of training: accuracy on training images, on held-out images of the same classes and
-    its share of SL's, and whether that is enough for a comparison (``least`` % for SL, `claims.SHARE` for the others)."""
+    its share of SL's, of the seed that is farthest behind, and whether that is enough for a comparison (``least`` % for SL,
+    `claims.SHARE` for the others)."""
     end = statistics.at_end(with_data(frame))
     found = [
         statistics.select(end, measure="train_linear_top1").assign(what="training"),
@@ -93,15 +94,16 @@ def trained_enough(frame: pd.DataFrame, least: float) -> pd.DataFrame:
             what="held_out"
         ),
     ]
-    table = statistics.over_seeds(pd.concat(found), ["data", "method", "what"])
-    body = []
+    rows = pd.concat(found)
+    table, body = statistics.over_seeds(rows, ["data", "method", "what"]), []
     for data, of_data in table.groupby("data", sort=False):
         values = of_data.pivot(index="method", columns="what", values="mean").reindex(columns=["training", "held_out"])
         if "sl" not in values.index:
             continue
-        trained = values.loc["sl", "training"] >= least
+        worst = rows[rows["data"] == data].groupby(["method", "what"])["value"].min()
+        trained = worst.get(("sl", "training"), 0.0) >= least
         for method in style.ordered(values.index):
-            share = values.loc[method, "held_out"] / values.loc["sl", "held_out"]
+            share = worst.get((method, "held_out"), float("nan")) / values.loc["sl", "held_out"]
             body.append(
                 {"Labels": labels_of(data), "Method": style.look(method).label}
                 | {"n": int(of_data.loc[of_data["method"] == method, "n"].min())}

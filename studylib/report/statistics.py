@@ -214,7 +214,7 @@ def one_sided(values: Iterable[float], claimed: str) -> tuple[float, float]:
     if n < 2:
         return math.nan, math.nan
     mean, error = beyond.mean(), beyond.std(ddof=1) / math.sqrt(n)
-    if error == 0:
+    if np.ptp(beyond) <= 1e-12 * abs(mean):
         return math.nan, math.nan
     p = float(special.stdtr(n - 1, -mean / error))
     return p, 1 - p
