@@ -1,5 +1,6 @@
 """Accuracies of all data sets as a dot plot: one row per data set, its methods joined by a line."""
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -26,6 +27,8 @@ def transfer(
         groups: title -> data sets, one block each, such as unseen concepts and other domains; by default all in one block.
             A data set named here without results keeps its row and says so.
 
+    Random weights far below all methods stand at the left edge with their value, and do not stretch the axis.
+
     Raises:
         InputError: several values for a seed on a data set, such as those of two protocols.
     """
@@ -39,11 +42,14 @@ def transfer(
     figure = style.canvas(2 if methods > MANY else 1, 0.85 + pitch * count + 0.2 * len(groups))
     heights = [len(names) for names in groups.values()]
     blocks = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
+    edge = _edge(table)
     for axes, (title, names) in zip(blocks, groups.items(), strict=True):
-        _draw(axes, table, names)
+        _draw(axes, table, names, edge)
         axes.set_title(title, loc="left", fontsize=style.SMALL, color=style.GREY, pad=2)
     blocks[-1].set_xlabel(style.measure_label(measure))
     style.within_percent(blocks[-1], measure)
+    if edge > -math.inf:
+        blocks[-1].set_xlim(left=edge)
     style.legend(figure, table["method"], most=5 if methods > MANY else 4)
     style.note(figure, style.seeds(table) + _lacking(table))
     titles = {name: title for title, names in groups.items() for name in names}
@@ -67,7 +73,14 @@ def _lacking(table: pd.DataFrame) -> str:
     return f"\nresults of some methods are missing: {', '.join(lacking)}" if lacking else ""
 
 
-def _draw(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
+def _edge(table: pd.DataFrame) -> float:
+    """Where the axis begins if random weights lie farther below all methods than these lie apart; else minus infinity."""
+    own, half = table["method"] == "random", table["half_width"].fillna(0)
+    least, most = (table["mean"] - half)[~own].min(), (table["mean"] + half)[~own].max()
+    return least - 0.08 * (most - least) if table.loc[own, "mean"].min() < 2 * least - most else -math.inf
+
+
+def _draw(axes: Axes, table: pd.DataFrame, names: list[str], edge: float) -> None:
     offsets = style.dodge(table["method"], min(0.16 * (table["method"].nunique() - 1), 0.75))
     for y, name in enumerate(names):
         part = table[table["dataset"] == name]
@@ -82,6 +95,10 @@ def _draw(axes: Axes, table: pd.DataFrame, names: list[str]) -> None:
             if len(values) <= MANY:  # with more, a line would only cross itself
                 axes.plot(values, places, color="0.75", linewidth=1.4, zorder=1, solid_capstyle="round")
         for method, row in style.by_method(part):
+            if method == "random" and row["mean"].item() < edge:
+                place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": style.SMALL, "color": style.GREY}
+                axes.annotate(f"← random weights {row['mean'].item():.0f}", (0.005, y + offsets[method]), **place)
+                continue
             style.mark(axes, row["mean"].item(), y + offsets[method], row["half_width"].item(), method, horizontal=True)
     if not table["dataset"].isin(names).any():
         axes.tick_params(axis="x", labelbottom=False, length=0)
