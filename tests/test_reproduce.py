@@ -342,7 +342,7 @@ def test_publish_takes_what_is_unchanged_as_well(house, codes):
 def test_committed_gallery_is_that_of_the_committed_figures():
     """If it is not: ``python -c "from studylib.publishing import gallery; gallery.write()"``."""
     pages = gallery.pages(paths.PUBLISHED_FIGURES)
-    assert {"README.md", "quick/README.md", "small_cpu/README.md"} <= set(pages)
+    assert {"README.md", "quick/README.md"} <= set(pages)
     for name, text in pages.items():
         assert (paths.PUBLISHED_FIGURES / name).read_text(encoding="utf-8") == text
 
