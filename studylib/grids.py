@@ -14,7 +14,7 @@ from studylib.evaluation.evaluate import Evaluation
 from studylib.evaluation.probe import default
 from studylib.method_table import METHODS, OF_THE_PAPERS
 from studylib.models import STAGES
-from studylib.scale import Scale
+from studylib.scale import MOST_SEEDS, Scale
 from studylib.study import Job, merged
 from studylib.training import Run
 from studylib.training.monitor import snapshot_epochs
@@ -42,8 +42,6 @@ LAYERS = (*STAGES, "projector1", "projector2", "projector3", "projector")
 
 PUBLISHED = -1
 """number of seeds that stands for a scale's plan and what it publishes beyond it"""
-MOST_SEEDS = 12
-"""seeds of a row beyond the plan that are looked for; more would not be asked for (`studylib.report.claims.MOST`)"""
 
 Grid = Callable[..., list[Job]]
 """a function of (scale's name, seeds, overrides)"""
@@ -69,8 +67,7 @@ def jobs_of(
 
     Where ``seeds`` is 0 there are as many as the scale's plan gives the grid: one number for it, or one for each row; what it
     does not name has none. Those of the scale's ``published`` come with it, marked as ``beyond`` the plan if ``seeds`` is not
-    `PUBLISHED`.
-    ``overrides`` are settings for every run; those of a row win.
+    `PUBLISHED`. ``overrides`` are settings for every run; those of a row win.
     """
     content = scale(scale_name)
     plan, shown = (count.get(grid, 0) for count in (content.seeds, content.published))

@@ -12,6 +12,7 @@ from studylib.method_table import METHODS
 from studylib.values import build
 
 FOLDER = resources.files("studylib") / "scales"
+MOST_SEEDS = 12  # ours: seeds of a row that a study may be asked for, and that are looked for beyond a scale's plan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ from studylib.errors import InputError
 from studylib.method_table import USING_LABELS
 from studylib.report import statistics, style, tables
 from studylib.report.statistics import interval, judged, log_odds, refuse_mixture, select
-from studylib.scale import Scale
+from studylib.scale import MOST_SEEDS, Scale
 
 PAPERS = {"look": "LOOK", "sl_mlp": "SL-MLP", "trex": "t-ReX"}
 
@@ -66,7 +66,6 @@ LEVEL = 0.05  # usual: probability that any claim of a paper is decided wrongly 
 SHARE = 0.9  # ours: of SL's accuracy on held-out images of the pre-training classes, what a network must reach to be compared
 LEAST = 5  # ours: seeds of a row from which on it can decide; of a correlation: methods
 UNCHECKED = "not checked"
-MOST = 12  # ours: seeds of a row that a study may be asked for
 
 
 def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str] = PAPERS) -> pd.DataFrame:
@@ -85,9 +84,7 @@ def judge(results: Mapping[str, pd.DataFrame], scale_name: str, of: Iterable[str
     """
     content = scale(scale_name)
     results = {grid: prepared(frame) for grid, frame in results.items()}  # once: several tests read the same table
-    judged_papers = [_of_paper(paper, results, content) for paper in of]
-    rows = [row for rows in judged_papers for row in rows]
-    return pd.DataFrame(rows, columns=COLUMNS)
+    return pd.DataFrame([row for paper in of for row in _of_paper(paper, results, content)], columns=COLUMNS)
 
 
 def _of_paper(paper: str, results: Mapping[str, pd.DataFrame], content: Scale) -> list[dict[str, Any]]:
@@ -173,9 +170,9 @@ def power(row: Mapping[str, Any], level: float, parts: int) -> str:
         return ""
     against = (row["estimate"] > bound) != (sign == ">")
     level, spread = level / parts if against else level, statistics.deviation(half, n)
-    needed = statistics.pairs_needed(row["estimate"] - bound, spread, level, n, MOST)
+    needed = statistics.pairs_needed(row["estimate"] - bound, spread, level, n, MOST_SEEDS)
     seen = f"n = {n} would have seen {statistics.detectable(spread, n, level):.2g} from the bound"
-    return f"{seen}; this value needs {f'n = {needed}' if needed else f'more than {MOST}'}"
+    return f"{seen}; this value needs {f'n = {needed}' if needed else f'more than {MOST_SEEDS}'}"
 
 
 def gate(test: Mapping[str, Any], results: Mapping[str, pd.DataFrame], content: Scale) -> tuple[bool | None, str]:

@@ -169,7 +169,7 @@ def verdict(mean: float, half_width: float, n: int, direction: str) -> str:
 def judged(estimate: float, low: float, high: float, n: int, claimed: str) -> str:
     """Reading of one test: whether a value lies on the claimed side of a bound, ``"> 0"`` or ``"< 1.5"``, by its interval.
 
-    | verdict | rule |
+    | reading | rule |
     |---|---|
     | not run | no value |
     | undecided | one value, which has no interval, or an interval that holds the bound |
