@@ -339,6 +339,16 @@ def test_publish_takes_what_is_unchanged_as_well(house, codes):
     assert (paths.PUBLISHED_FIGURES / "smoke" / "00_one" / "phi.png").exists()
 
 
+def test_a_folder_without_files_is_in_no_page(tmp_path):
+    """A notebook whose grids a scale leaves out makes nothing, and a clone has no folder of it."""
+    (tmp_path / "quick" / "01_look").mkdir(parents=True)
+    (tmp_path / "quick" / "01_look" / "modes.png").touch()
+    before = gallery.pages(tmp_path)
+    (tmp_path / "quick" / "08_protocols" / "inner").mkdir(parents=True)
+    (tmp_path / "small").mkdir()
+    assert gallery.pages(tmp_path) == before and "01_look" in before["README.md"]
+
+
 def test_committed_gallery_is_that_of_the_committed_figures():
     """If it is not: ``python -c "from studylib.publishing import gallery; gallery.write()"``."""
     pages = gallery.pages(paths.PUBLISHED_FIGURES)
