@@ -333,20 +333,26 @@ def test_published_is_what_the_notebooks_that_succeeded_made_and_nothing_else(ho
     assert sorted(now) == ["00_one/phi.json", "00_one/phi.png", "01_two/phi.json", "01_two/phi.png", "README.md"]
 
 
+def test_a_notebook_that_makes_nothing_any_more_leaves_no_folder(house, codes, monkeypatch):
+    older = paths.PUBLISHED_FIGURES / "smoke" / "00_one" / "older.png"
+    older.parent.mkdir(parents=True)
+    older.touch()
+
+    def makes_nothing(notebook, parameters, output):
+        output.parent.mkdir(parents=True)
+        output.write_bytes(notebook.read_bytes())
+        return 0
+
+    monkeypatch.setattr(launch, "execute", makes_nothing)
+    assert reproduce.reproduce("smoke", only=["00_one"], publish=True) == 0
+    assert not older.parent.exists()
+    assert "00_one" not in gallery.pages(paths.PUBLISHED_FIGURES)["README.md"]
+
+
 def test_publish_takes_what_is_unchanged_as_well(house, codes):
     again(codes)
     assert again(codes, publish=True) == []
     assert (paths.PUBLISHED_FIGURES / "smoke" / "00_one" / "phi.png").exists()
-
-
-def test_a_folder_without_files_is_in_no_page(tmp_path):
-    """A notebook whose grids a scale leaves out makes nothing, and a clone has no folder of it."""
-    (tmp_path / "quick" / "01_look").mkdir(parents=True)
-    (tmp_path / "quick" / "01_look" / "modes.png").touch()
-    before = gallery.pages(tmp_path)
-    (tmp_path / "quick" / "08_protocols" / "inner").mkdir(parents=True)
-    (tmp_path / "small").mkdir()
-    assert gallery.pages(tmp_path) == before and "01_look" in before["README.md"]
 
 
 def test_committed_gallery_is_that_of_the_committed_figures():

@@ -93,10 +93,8 @@ def _link(root: Path, file: Path) -> str:
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders in ``root`` that hold files, as git keeps no others: scales by the size of the study, others sorted; none if
-    there is no such folder."""
-    kept = (folder for folder in root.glob("*") if folder.is_dir() and any(file.is_file() for file in folder.rglob("*")))
-    return [root / name for name in by_size(folder.name for folder in kept)]
+    """The folders in ``root``: scales by the size of the study, others sorted; none if there is no such folder."""
+    return [root / name for name in by_size(folder.name for folder in root.glob("*") if folder.is_dir())]
 
 
 def by_size(names: Iterable[str]) -> list[str]:

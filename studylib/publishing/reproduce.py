@@ -5,6 +5,7 @@ exist, so that a second call after a kill or a failure goes on where the first o
 again is not executed.
 """
 
+import shutil
 import sys
 import time
 from collections.abc import Iterable, Mapping
@@ -169,6 +170,8 @@ class Execution:
             if not (target / name).exists() or (target / name).read_bytes() != content:
                 files.write(target / name, lambda out, content=content: out.write(content))
                 differing += 1
+        if not made and target.exists():
+            shutil.rmtree(target)  # it holds no file any more; a clone would not have it, and pages must not name it
         return differing
 
 
