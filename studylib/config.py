@@ -99,6 +99,16 @@ class Optimisation:
         require("optimisation.lr", self.lr, self.lr > 0, "must be positive")
         for name in ("final_lr", "warmup_epochs", "weight_decay"):
             require(f"optimisation.{name}", getattr(self, name), getattr(self, name) >= 0, "must be 0 or more")
+        falls = self.epochs == 0 or self.warmup_epochs < self.epochs
+        fix = f"must be less than optimisation.epochs={self.epochs}, or the rate never falls"
+        require("optimisation.warmup_epochs", self.warmup_epochs, falls, fix)
+        fix = f"must be at most the peak, optimisation.lr · batch / 256 = {self.peak:g}, or the rate rises to the end"
+        require("optimisation.final_lr", self.final_lr, self.final_lr <= self.peak, fix)
+
+    @property
+    def peak(self) -> float:
+        """The highest learning rate."""
+        return self.lr * self.batch / 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,6 +202,10 @@ class Look:
         require("look.k", self.k, not alone, "one neighbour has the class or not: nothing to learn; at least 2")
         choose("look.start", self.start, ("falling", "warmup", "ramp", "filled", "fixed"))
         require("look.start_share", self.start_share, 0 < self.start_share <= 1, "must be in (0, 1]")
+        ends = self.start != "warmup" or self.start_share < 1
+        require(
+            "look.start_share", self.start_share, ends, "must be below 1 with look.start=warmup, or no step has LOOK's loss"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

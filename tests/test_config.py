@@ -26,6 +26,15 @@ from studylib.values import coerce
         ({"optimisation.epochs": -1}, "optimisation.epochs=-1"),
         ({"optimisation.lr": "nan"}, "optimisation.lr='nan': must be a number"),
         ({"optimisation.lr": 0}, "optimisation.lr=0.0: must be positive"),
+        (
+            {"optimisation.epochs": 1},
+            "optimisation.warmup_epochs=1.0: must be less than optimisation.epochs=1, or the rate never",
+        ),
+        ({"optimisation.warmup_epochs": 30}, "optimisation.warmup_epochs=30.0: must be less than optimisation.epochs=20"),
+        (
+            {"optimisation.final_lr": 0.1},
+            "optimisation.final_lr=0.1: must be at most the peak, optimisation.lr · batch / 256 = 0.05",
+        ),
         ({"optimisation.batch": True}, "optimisation.batch=True: must be a whole number"),
         ({"projector.out": 8}, "use method=sl_mlp"),
         ({"encoder.arch": "resnet1"}, "valid: resnet10, resnet18, resnet34, resnet50, resnet101"),
@@ -49,6 +58,11 @@ def test_wrong_settings_are_refused_by_name_value_and_fix(overrides, says):
         ("look", {"look.k": 0}, "look.k=0: must be at least 1"),
         ("look", {"look.k": 1}, "look.k=1: one neighbour has the class or not: nothing to learn"),
         ("look", {"look.start": "cold"}, "look.start='cold': unknown; valid: falling"),
+        (
+            "look",
+            {"look.start": "warmup", "look.start_share": 1},
+            "look.start_share=1.0: must be below 1 with look.start=warmup",
+        ),
         ("look", {"bank.length": 50}, "bank.length=50: must hold at least one batch of"),
         ("trex", {"bank.length": 3}, "bank.length=3: must hold at least one batch of"),
         ("moco_v2", {"bank.length": 3}, "bank.length=3: must hold at least one batch of"),
@@ -79,6 +93,13 @@ def test_settings_that_do_not_fit_the_method_are_refused(method, overrides, says
         resolve("quick", method, 0, overrides)
     assert says in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_schedules_at_the_edge_of_what_falls():
+    """No epochs are the random start; a rate may stay at its peak."""
+    assert resolve("quick", "sl", 0, {"optimisation.epochs": 0}).optimisation.warmup_epochs == 1
+    flat = {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0.5, "optimisation.final_lr": 0.05}
+    assert resolve("quick", "sl", 0, flat).optimisation.peak == 0.05
 
 
 def test_a_projector_of_depth_0_has_no_batch_norm_to_have():
@@ -235,7 +256,7 @@ def test_id_depends_on_every_setting():
     texts |= {"optimisation.capture": "off"}
     texts |= {"bank.start": "random", "bank.tail": "drop", "look.no_positive": "nearest", "look.start": "fixed"}
     special = {"augmentation": 0.123, "ema.momentum": 0.5, "ema.ramp": None, "multi_crop.global_crops": 3, "look.k": 7}
-    special |= {"optimisation.batch": 77, "bank.length": 700, "augmentation.size": 16}
+    special |= {"optimisation.batch": 77, "optimisation.final_lr": 0.0123, "bank.length": 700, "augmentation.size": 16}
     special |= {"multi_crop.local_crops": 3, "multi_crop.local_size": 12}
     seen = 0
     for name, kind in config.field_names().items():

@@ -147,7 +147,7 @@ def test_features_are_taken_at_the_side_that_was_trained_at(runs, folder, height
 
 
 def test_a_run_without_its_last_weights_is_not_done(runs):
-    run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 1}))
+    run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0}))
     job = Job(scale="smoke", variant="sl", config=run.config, evaluations=())
     train(run.config, say=str)
     weights = checkpoint.load(run.snapshot())["weights"]

@@ -21,6 +21,7 @@ from studylib.training import Run, checkpoint
 
 pytestmark = pytest.mark.slow
 
+ONE = {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0}
 LONG = {"optimisation.epochs": 500, "monitor.every": 0}  # minutes: it does not end while a test watches it
 
 
@@ -93,7 +94,7 @@ def test_time_that_is_over_begins_nothing(runs, capfd):
 
 def test_a_run_that_fails_is_named_when_all_others_are_trained(runs, capfd):
     bad = job("sl", 5, **{"optimisation.lr": 1e9, "optimisation.warmup_epochs": 0})
-    good = job("sl", 6, **{"optimisation.epochs": 1})
+    good = job("sl", 6, **ONE)
     with pytest.raises(RunError, match=rf"1 of 2 runs failed; {bad.config.name} \(exit code 1\): error: diverged"):
         train_only.train([bad, good], workers=1)
     assert Run(good.config).done
@@ -154,10 +155,10 @@ import sys
 for name in ("papermill", "nbclient", "faiss", "optuna", "pycocotools", "pandas"):
     sys.modules[name] = None  # importing it fails
 from studylib import cli
-assert cli.main("grid comparison --scale smoke --train-only --seeds 1 -p optimisation.epochs=1".split()) == 0
+assert cli.main("grid comparison --scale smoke --train-only --seeds 1".split()) == 0
 from studylib import pool, worker
 from studylib.config import resolve
-job = pool.Job(scale="smoke", variant="trex", config=resolve("smoke", "trex", 3, {"optimisation.epochs": 1}), evaluations=())
+job = pool.Job(scale="smoke", variant="trex", config=resolve("smoke", "trex", 3), evaluations=())
 assert worker.work(pool.prepare(job)[0]) == 0
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -169,7 +170,7 @@ def test_grids_that_are_evaluated_are_computed_in_one_study(runs, monkeypatch, c
     asked = []
     compute = study.run
     monkeypatch.setattr(study, "run", lambda jobs, workers: asked.append(len(jobs)) or compute(jobs, workers))
-    command = "grid look_starts trex_depth --scale smoke -p optimisation.epochs=1"
+    command = "grid look_starts trex_depth --scale smoke -p optimisation.epochs=1 -p optimisation.warmup_epochs=0"
     assert cli.main(command.split()) == 0
     said = capfd.readouterr().out
     assert asked == [4]

@@ -24,8 +24,7 @@ def sgd(method: nn.Module, settings: Optimisation, rate: Tensor) -> torch.optim.
 
 def learning_rate(number: int, steps: int, settings: Optimisation) -> float:
     """Rate of step ``number`` (from 0) with ``steps`` per epoch: linear warm-up from 0, then a cosine to ``final_lr``."""
-    peak = settings.lr * settings.batch / 256
-    warmup = settings.warmup_epochs * steps
+    peak, warmup = settings.peak, settings.warmup_epochs * steps
     if number < warmup:
         return peak * (number + 1) / math.ceil(warmup)
     progress = (number - warmup) / max(1.0, settings.epochs * steps - warmup)
