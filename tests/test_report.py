@@ -68,6 +68,44 @@ def test_interval_agrees_with_scipy(level):
     assert (mean - half, mean + half, n) == pytest.approx((low, high, 7), rel=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("measure", "values"),
+    [("linear_top1", (97.0, 99.9)), ("linear_top1", (100.0, 100.0, 99.0)), ("phi", (0.02, 0.4)), ("redundancy", (0.01, 0.3))],
+)
+def test_limits_stay_within_what_a_measure_can_be(measure, values):
+    mean, half, _ = statistics.interval(values)
+    least, most = style.bounds(measure)
+    assert mean - half < least or mean + half > most  # the plain interval does not
+    low, high = statistics.limits(values, measure)
+    assert least < low < mean < high < most or (100.0 in values and high == pytest.approx(99.97, abs=0.03))
+
+
+def test_limits_by_hand():
+    values = [80.0, 90.0, 95.0]
+    odds = [math.log(value / (100 - value)) for value in values]
+    reach = stats.t.ppf(0.975, 2) * np.std(odds, ddof=1) / 3**0.5
+    expected = [100 / (1 + math.exp(-end)) for end in (np.mean(odds) - reach, np.mean(odds) + reach)]
+    assert statistics.limits(values, "linear_top1") == pytest.approx(expected)
+    logs = np.log([0.1, 0.2, 0.5])
+    reach = stats.t.ppf(0.975, 2) * np.std(logs, ddof=1) / 3**0.5
+    assert statistics.limits([0.1, 0.2, 0.5], "phi") == pytest.approx(
+        (math.exp(logs.mean() - reach), math.exp(logs.mean() + reach))
+    )
+    mean, half, _ = statistics.interval([-1.0, 2.0])
+    assert statistics.limits([-1.0, 2.0], "linear_top1_log_odds") == pytest.approx((mean - half, mean + half))
+    assert statistics.limits([0.0, 2.0], "phi")[0] == 0
+    assert all(map(math.isnan, statistics.limits([1.0, math.nan], "phi")))
+    assert all(map(math.isnan, statistics.limits([], "linear_top1")))
+
+
+def test_a_cell_shows_limits_where_the_plain_interval_leaves_them():
+    rows = [{"method": "sl", "seed": seed, "measure": "linear_top1", "dataset": "digits", "value": value}
+            for seed, value in enumerate((97.0, 99.9))]  # fmt: skip
+    (cell,) = tables.summary(pd.DataFrame(rows))["SL"]
+    low, high = statistics.limits((97.0, 99.9), "linear_top1")
+    assert cell == f"98.5 [{low:.1f}, {high:.1f}] (n = 2)" and high < 100
+
+
 def test_interval_of_few_and_missing():
     mean, half, n = report.interval([math.nan, 5.0])
     assert (mean, n) == (5.0, 1) and math.isnan(half)

@@ -87,7 +87,7 @@ def test_a_panel_for_each_kind_of_labels_and_a_line_for_each_method():
     figure, table = report.regime(rows(), data=DATA, transfer=SETS, least=95)
     assert [axes.get_title() for axes in figure.axes] == ["6 classes of six characters", "36 classes of one"]
     assert all("training images (%)" in axes.get_xlabel() for axes in figure.axes)
-    assert list(table.columns[:6]) == ["data", "method", "epoch", "mean", "half_width", "n"] and set(table["n"]) == {3}
+    assert list(table.columns[:6]) == ["data", "method", "epoch", "mean", "half_width", "low"] and set(table["n"]) == {3}
     empty, _ = report.regime(rows()[:0], data=DATA, transfer=SETS, least=95)
     assert [axes.texts[0].get_text() for axes in empty.axes] == ["no results"] * 2
 

@@ -48,7 +48,8 @@ def _draw(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, methods: list[str
             if len(seeds) > 1:
                 place = np.full(len(seeds), x + offsets[method] + beside)
                 axes.scatter(place, seeds, s=5, color=style.look(method).colour, alpha=0.55, linewidths=0)
-            style.mark(axes, x + offsets[method], part["mean"].item(), part["half_width"].item(), method)
+            row = part.iloc[0]
+            style.mark(axes, x + offsets[method], row["mean"], (row["low"], row["high"]), method)
     axes.set_xticks(range(len(datasets)), [style.dataset_label(name) for name in datasets])
     axes.set_xlim(-0.6, max(len(datasets), 1) - 0.4)
     axes.tick_params(axis="x", length=0)

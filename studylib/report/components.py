@@ -51,7 +51,7 @@ def components(
         other = published.rename(columns={"value": "mean"})[["variant", "mean"]].assign(
             source="published", measure="kNN accuracy"
         )
-        _draw(axes[2], other.assign(half_width=np.nan, equals=""), "Published\ncontinual learning,\nkNN (%)", hollow=True)
+        _draw(axes[2], other.assign(low=np.nan, high=np.nan, equals=""), "Published\ncontinual learning,\nkNN (%)", hollow=True)
         data = pd.concat([data, other], ignore_index=True)
     style.note(figure, text)
     return figure, data
@@ -80,12 +80,12 @@ def _draw(axes: Axes, table: pd.DataFrame, label: str, *, hollow: bool) -> None:
             axes.annotate("not run", (0.5, y), xycoords=("axes fraction", "data"), ha="center", va="center", color=style.GREY)
             continue
         row, method = rows.loc[variant], "sl" if variant == "none" else "sl_mlp"
-        style.mark(axes, row["mean"], y, row["half_width"], method, horizontal=True, hollow=hollow)
+        style.mark(axes, row["mean"], y, (row["low"], row["high"]), method, horizontal=True, hollow=hollow)
         equal = f" (= {row['equals']})" if row["equals"] else ""
         place = {"textcoords": "offset points", "va": "center", "fontsize": style.SMALL - 0.5}
         right = row["mean"] < (table["mean"].min() + table["mean"].max()) / 2
-        reach = row["half_width"] if row["half_width"] == row["half_width"] else 0
-        text, x = f"{row['mean']:.1f}{equal}", row["mean"] + (reach if right else -reach)
+        end = row["high" if right else "low"]
+        text, x = f"{row['mean']:.1f}{equal}", row["mean"] if np.isnan(end) else end
         axes.annotate(text, (x, y), xytext=(5 if right else -5, 0), ha="left" if right else "right", **place)
     if rows.empty:
         axes.set_xticks([])

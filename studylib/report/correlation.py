@@ -21,8 +21,8 @@ KIND = ["measure", "protocol"]
 def encoders(frame: pd.DataFrame, measures: Sequence[str], target: str, along: Sequence[str] = ()) -> pd.DataFrame:
     """A row for each measure, protocol and encoder: its value and its target, means over the seeds that have both.
 
-    An encoder is a method and variant. Columns: measure, protocol, method, variant, those of ``along``, value, value_half,
-    target, target_half (half widths of 95 % intervals over seeds), n (seeds).
+    An encoder is a method and variant. Columns: measure, protocol, method, variant, those of ``along``, value, value_low,
+    value_high, target, target_low, target_high (95 % intervals over seeds, `statistics.limits`), n (seeds).
 
     Args:
         frame: rows of the results table; a seed of an encoder has one value of each measure and protocol, and one target.
@@ -39,11 +39,14 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str], target: str, along: S
     pairs = own[[*KIND, *by, "value"]].merge(goal[[*by, "value"]].rename(columns={"value": "target"}), on=by)
     rows = []
     for key, part in pairs.dropna(subset=["value", "target"]).groupby([*KIND, *by[:-1]], sort=False):
-        value, value_half, n = statistics.interval(part["value"])
-        goal_mean, goal_half, _ = statistics.interval(part["target"])
-        numbers = {"value": value, "value_half": value_half, "target": goal_mean, "target_half": goal_half, "n": n}
-        rows.append(dict(zip([*KIND, *by[:-1]], key, strict=True)) | numbers)
-    return pd.DataFrame(rows, columns=[*KIND, *by[:-1], "value", "value_half", "target", "target_half", "n"])
+        numbers = [
+            number
+            for name, of in (("value", key[0]), ("target", target))
+            for number in (part[name].mean(), *statistics.limits(part[name], of))
+        ]
+        rows.append([*key, *numbers, len(part)])
+    sides = [f"{name}{end}" for name in ("value", "target") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=[*KIND, *by[:-1], *sides, "n"])
 
 
 def correlations(frame: pd.DataFrame, measures: Sequence[str], target: str) -> pd.DataFrame:
@@ -219,7 +222,7 @@ def scatter(
     for i, (panel, (measure, protocol)) in enumerate(zip(axes, panels, strict=True)):
         part = table[(table["measure"] == measure) & (table["protocol"] == protocol)]
         _points(panel, part)
-        cut = _window(panel, "x", part["value"], part["value_half"]) or cut
+        cut = _window(panel, "x", part, "value") or cut
         several = sum(other == measure for other, _ in panels) > 1
         label = _label(measure, protocol, measure_alone=not several)
         panel.set_xlabel(f"{place}: {label}" if place else label)
@@ -229,7 +232,7 @@ def scatter(
         if part.empty:
             panel.text(0.5, 0.5, "no results", transform=panel.transAxes, ha="center", color=style.GREY, fontsize=style.SMALL)
             panel.set_xticks([])
-    cut = _window(axes[0], "y", table["target"], table["target_half"]) or cut
+    cut = _window(axes[0], "y", table, "target") or cut
     style.legend(figure, table["method"], most=3 if len(panels) == 1 else 6)
     style.note(figure, style.seeds(table) + CUT * cut)
     for panel, (measure, protocol) in zip(axes, panels, strict=True):
@@ -243,27 +246,26 @@ def scatter(
 
 def _points(axes: Axes, part: pd.DataFrame) -> None:
     for row in part.to_dict("records"):
-        style.mark(axes, row["value"], row["target"], row["value_half"], row["method"], horizontal=True)
-        style.mark(axes, row["value"], row["target"], row["target_half"], row["method"])
+        for name in ("value", "target"):
+            reach = (row[f"{name}_low"], row[f"{name}_high"])
+            style.mark(axes, row["value"], row["target"], reach, row["method"], horizontal=name == "value")
 
 
 CUT = "; longer intervals are cut"
 
 
-def _window(axes: Axes, direction: str, means: pd.Series, halves: pd.Series, *, log: bool = False) -> bool:
+def _window(axes: Axes, direction: str, table: pd.DataFrame, name: str, *, log: bool = False) -> bool:
     """Let an axis show all means, and of the intervals around them no more than half the means' range; whether some are cut."""
-    place = np.log if log else np.asarray
-    means, halves = means.astype(float), halves.astype(float)  # of an empty table they are objects
-    with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = place(means - halves.fillna(0)), place(means + halves.fillna(0))
-    low, high = np.where(np.isnan(low), -np.inf, low), np.asarray(high)
-    least, most = (float(f(place(means))) if len(means) else 0.0 for f in (np.min, np.max))
-    span = most - least
+    ends = table[[name, f"{name}_low", f"{name}_high"]].astype(float)  # of an empty table they are objects
+    with np.errstate(divide="ignore"):  # an interval may begin at 0
+        means, low, high = (np.log(column) if log else column for _, column in ends.items())
+    span = means.max() - means.min()
     if not span > 0:
         return False
-    ends = max(low.min(), least - span / 2) - 0.1 * span, min(high.max(), most + span / 2) + 0.1 * span
-    axes.set(**{f"{direction}lim": np.exp(ends) if log else ends})
-    return bool(low.min() < ends[0] or high.max() > ends[1])
+    lowest, highest = low.fillna(means).min(), high.fillna(means).max()
+    shown = max(lowest, means.min() - span / 2) - 0.1 * span, min(highest, means.max() + span / 2) + 0.1 * span
+    axes.set(**{f"{direction}lim": np.exp(shown) if log else shown})
+    return bool(lowest < shown[0] or highest > shown[1])
 
 
 def trajectory(frame: pd.DataFrame, measure: str, target: str, *, log: bool = False) -> tuple[Figure, pd.DataFrame]:
@@ -285,9 +287,7 @@ def trajectory(frame: pd.DataFrame, measure: str, target: str, *, log: bool = Fa
     for method, part in style.by_method(table):
         drawn = style.look(method)
         axes.plot(part["value"], part["target"], color=drawn.colour, linewidth=0.9, zorder=2)
-        for row in part.to_dict("records"):
-            style.mark(axes, row["value"], row["target"], row["value_half"], method, horizontal=True)
-            style.mark(axes, row["value"], row["target"], row["target_half"], method)
+        _points(axes, part)
     axes.set_xlabel(style.measure_label(measure))
     axes.set_ylabel(style.measure_label(target))
     if log and len(table):
@@ -296,8 +296,8 @@ def trajectory(frame: pd.DataFrame, measure: str, target: str, *, log: bool = Fa
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 3) if wide else (1, 1.5, 2, 3, 5, 7)))
         axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_locator(NullLocator())
-    cut = _window(axes, "y", table["target"], table["target_half"])
-    cut = _window(axes, "x", table["value"], table["value_half"], log=log) or cut
+    cut = _window(axes, "y", table, "target")
+    cut = _window(axes, "x", table, "value", log=log) or cut
     if table.empty:
         style.absent(axes)
         axes.set_xticks([])

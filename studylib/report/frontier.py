@@ -35,10 +35,10 @@ def frontier(
     for method in near:
         found, colour = table[table["method"] == method].set_index("measure"), style.look(method).colour
         single = rows[rows["method"] == method].pivot_table(index="seed", columns="measure", values="value")
-        axes.plot(single[upstream], single[transfer], ".", color=style.lighter(colour), markersize=3, zorder=1)
+        style.single(axes, single[upstream], single[transfer], method)
         x, y = found.loc[upstream], found.loc[transfer]
-        style.mark(axes, x["mean"], y["mean"], x["half_width"], method, horizontal=True)
-        style.mark(axes, x["mean"], y["mean"], y["half_width"], method)
+        style.mark(axes, x["mean"], y["mean"], (x["low"], x["high"]), method, horizontal=True)
+        style.mark(axes, x["mean"], y["mean"], (y["low"], y["high"]), method)
         named.append((x["mean"], y["mean"], style.look(method).label, colour))
     outside = [f"{style.look(name).label} {means.loc[name, upstream]:.3g}, {means.loc[name, transfer]:.2f}" for name in far]
     if outside:

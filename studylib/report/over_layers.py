@@ -43,7 +43,7 @@ def _draw(axes: Axes, table: pd.DataFrame, shown: list[str]) -> None:
     for method, part in style.by_method(table):
         axes.plot(part["place"] + offsets[method], part["mean"], color=style.look(method).colour, alpha=0.6, zorder=2)
         for row in part.itertuples():
-            style.mark(axes, row.place + offsets[method], row.mean, row.half_width, method)
+            style.mark(axes, row.place + offsets[method], row.mean, (row.low, row.high), method)
     stages = sum(layer.startswith("stage") for layer in shown)
     if 0 < stages < len(shown):
         axes.axvline(stages - 0.5, color="0.75", linewidth=0.8, zorder=1)

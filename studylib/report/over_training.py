@@ -46,8 +46,8 @@ def over_training(
 
 def _draw(axes: Axes, table: pd.DataFrame, log: bool, label: str) -> None:
     for method, part in style.by_method(table):
-        drawn, half = style.look(method), part["half_width"]
-        axes.fill_between(part["epoch"], part["mean"] - half, part["mean"] + half, color=drawn.colour, alpha=0.18, linewidth=0)
+        drawn = style.look(method)
+        axes.fill_between(part["epoch"], part["low"], part["high"], color=drawn.colour, alpha=0.18, linewidth=0)
         axes.plot(part["epoch"], part["mean"], color=drawn.colour, marker=drawn.marker, markersize=3.4)
     axes.set_xlabel(label)
     if table.empty:

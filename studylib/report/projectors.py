@@ -35,7 +35,7 @@ def depth(frame: pd.DataFrame, *, measures: Sequence[str], layer: str = "stage5"
             places = line["hidden_layers"] + offsets[method]
             axes.plot(places, line["mean"], color=style.look(method).colour, alpha=0.6, zorder=2)
             for x, row in zip(places, line.itertuples(), strict=True):
-                style.mark(axes, x, row.mean, row.half_width, method)
+                style.mark(axes, x, row.mean, (row.low, row.high), method)
         axes.set_title(style.dataset_label(dataset))
         axes.set_xlabel("Hidden layers of the projector")
         axes.set_ylabel(style.measure_label(measure))
@@ -82,7 +82,7 @@ def with_and_without(frame: pd.DataFrame, *, measures: Sequence[str], layer: str
             places = [y + 0.13, y - 0.13]  # apart, so that equal values do not hide each other
             axes.plot(found["mean"], places, color="0.75", linewidth=1.4, zorder=1)
             for place, row in zip(places, found.itertuples(), strict=True):
-                style.mark(axes, row.mean, place, row.half_width, name, horizontal=True, faint=row.Index == "off")
+                style.mark(axes, row.mean, place, (row.low, row.high), name, horizontal=True, faint=row.Index == "off")
         datasets = list(dict.fromkeys(rows.loc[rows["measure"] == measure, "dataset"]))
         axes.set_title(", ".join(style.dataset_label(name) for name in datasets))
         axes.set_xlabel(style.measure_label(measure))

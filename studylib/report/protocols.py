@@ -97,7 +97,8 @@ def protocols(found: pd.DataFrame, *, baseline: str = "sl") -> tuple[Figure, pd.
     axes.axvline(0, color="0.5", linewidth=0.8, zorder=1)
     for row in found.to_dict("records"):
         place = measures.index(row["measure"]) + offsets[row["method"]]
-        style.mark(axes, row["mean"], place, row["half_width"], row["method"], horizontal=True)
+        reach = (row["mean"] - row["half_width"], row["mean"] + row["half_width"])
+        style.mark(axes, row["mean"], place, reach, row["method"], horizontal=True)
     axes.set_yticks(range(len(measures)), [protocol_label(name) for name in measures])
     axes.set_ylim(len(measures) - 0.5, -0.5)
     axes.tick_params(axis="y", length=0)
@@ -106,7 +107,7 @@ def protocols(found: pd.DataFrame, *, baseline: str = "sl") -> tuple[Figure, pd.
         axes.axhline(edge - 0.5, color="0.9", linewidth=0.6, zorder=0)
     axes.set_xlabel(f"Mean log-odds of the accuracy, less those of {style.look(baseline).label}")
     style.legend(figure, found["method"])
-    style.note(figure, style.seeds(found))
+    style.note(figure, f"{style.seeds(found)}; right of 0: transfers better than {style.look(baseline).label}")
     return figure, found
 
 

@@ -50,10 +50,10 @@ def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str],
         for method, part in style.by_method(here):
             part, drawn = part.sort_values("epoch"), style.look(method)
             single = rows[(rows["data"] == name) & (rows["method"] == method)]
-            axes.plot(single["learned"], single["gain"], ".", color=style.lighter(drawn.colour), markersize=2.5, zorder=1)
+            style.single(axes, single["learned"], single["gain"], method)
             axes.plot(part["learned"], part["mean"], color=drawn.colour, marker=drawn.marker, markersize=3)
             end = part.iloc[-1]
-            style.mark(axes, end["learned"], end["mean"], end["half_width"], method)
+            style.mark(axes, end["learned"], end["mean"], (end["low"], end["high"]), method)
         axes.set_title(labels_of(name))
         axes.set_xlabel("SL: accuracy on training images (%)")
         if here.empty:

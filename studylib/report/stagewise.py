@@ -48,7 +48,7 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
         part = part.set_index("stage").reindex(range(1, 6))  # a stage that is missing breaks the line
         axes.plot(part.index + offsets[method], part["mean"], color=style.look(method).colour, zorder=2)
         for stage, row in part.iterrows():
-            style.mark(axes, stage + offsets[method], row["mean"], row["half_width"], method)
+            style.mark(axes, stage + offsets[method], row["mean"], (row["low"], row["high"]), method)
     if table.empty:
         style.absent(axes)
     _ticks(axes)

@@ -9,6 +9,7 @@ import pandas as pd
 from scipy import special
 
 from studylib.errors import InputError, choose, require
+from studylib.report import style
 
 CLIP = 0.05  # ours: accuracies in % enter log-odds within [CLIP, 100 - CLIP], so that 100 % (or 0 %) stays finite
 
@@ -33,6 +34,28 @@ def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float
         return float(array[0]), math.nan, 1
     half = float(special.stdtrit(n - 1, 0.5 + level / 2)) * array.std(ddof=1) / math.sqrt(n)
     return float(array.mean()), float(half), n
+
+
+def limits(values: Iterable[float], measure: str = "", level: float = 0.95) -> tuple[float, float]:
+    """(low, high) of Student's t interval of ``measure``, which stays within what the measure can be (`style.bounds`).
+
+    It is that of the log-odds of a measure with two bounds, of the logarithm of a positive one, and of the values themselves
+    otherwise. Ours: log-odds are clipped as those of accuracies are (`log_odds`), and a positive measure with a value of 0 has
+    the plain interval, cut at 0. Fewer than two values have none (NaN).
+    """
+    array = np.asarray(list(values), dtype=np.float64)
+    array = array[~np.isnan(array)]
+    least, most = style.bounds(measure)
+    if most < math.inf:
+        mean, half, _ = interval(log_odds(100 * (array - least) / (most - least)), level)
+        low, high = (least + (most - least) * float(special.expit(end)) for end in (mean - half, mean + half))
+    elif least == 0 and (array > 0).all():
+        mean, half, _ = interval(np.log(array), level)
+        low, high = math.exp(mean - half), math.exp(mean + half)
+    else:
+        mean, half, _ = interval(array, level)
+        low, high = max(mean - half, least), mean + half
+    return low, high
 
 
 def select(frame: pd.DataFrame, **columns: Any) -> pd.DataFrame:
@@ -69,7 +92,8 @@ def refuse_mixture(frame: pd.DataFrame, by: Sequence[str]) -> None:
 
 
 def over_seeds(frame: pd.DataFrame, by: Sequence[str], level: float = 0.95) -> pd.DataFrame:
-    """One row per combination of ``by``: mean, half_width, n over seeds, in the order of first appearance.
+    """One row per combination of ``by``: mean, half_width by `interval`, low and high by `limits`, and n, over seeds, in the
+    order of first appearance.
 
     Raises:
         InputError: a seed has several values in one combination (several epochs, protocols, ...): nothing is averaged silently.
@@ -78,8 +102,10 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], level: float = 0.95) -> p
     rows = []
     for key, part in frame.groupby(list(by), sort=False, dropna=False):
         mean, half, n = interval(part["value"], level)
-        rows.append(dict(zip(by, key, strict=True)) | {"mean": mean, "half_width": half, "n": n})
-    return pd.DataFrame(rows, columns=[*by, "mean", "half_width", "n"])
+        low, high = limits(part["value"], part["measure"].iloc[0] if "measure" in part else "", level)
+        found = {"mean": mean, "half_width": half, "low": low, "high": high, "n": n}
+        rows.append(dict(zip(by, key, strict=True)) | found)
+    return pd.DataFrame(rows, columns=[*by, "mean", "half_width", "low", "high", "n"])
 
 
 def paired_difference(

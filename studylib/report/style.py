@@ -71,10 +71,14 @@ CLASS_MARKERS = ("o", "^", "s", "D", "v", "P", "X", "<", ">", "p", "h", "*")
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """Axis label of a measure, with its unit, and decimals in tables (None: three significant digits)."""
+    """Axis label of a measure, with its unit, decimals in tables (None: three significant digits), and what it can be."""
 
     label: str
     decimals: int | None = None
+    bounds: tuple[float, float] = (-math.inf, math.inf)
+
+
+SHARE, POSITIVE = (0.0, 1.0), (0.0, math.inf)
 
 
 MEASURES = {
@@ -96,30 +100,31 @@ MEASURES = {
     "memory_fine_tune_top1": Measure(label="Memory fine-tuning (LOOK), top-1 (%)", decimals=1),
     "linear_fine_tune_top1": Measure(label="Linear fine-tuning, top-1 (%)", decimals=1),
     "detection_ap": Measure(label="Detection, AP (%)", decimals=1),
-    "phi": Measure(label=r"Discriminative ratio $\phi$", decimals=3),
-    "inter": Measure(label=r"Inter-class distance $D_{\mathrm{inter}}$"),
-    "intra": Measure(label=r"Intra-class distance $D_{\mathrm{intra}}$"),
-    "mixtureness": Measure(label=r"Feature mixtureness $\Pi$", decimals=3),
-    "redundancy": Measure(label=r"Feature redundancy $R$", decimals=3),
-    "intra_class_distance": Measure(label="Intra-class distance, l2-normalised", decimals=3),
+    "phi": Measure(label=r"Discriminative ratio $\phi$", decimals=3, bounds=POSITIVE),
+    "inter": Measure(label=r"Inter-class distance $D_{\mathrm{inter}}$", bounds=POSITIVE),
+    "intra": Measure(label=r"Intra-class distance $D_{\mathrm{intra}}$", bounds=POSITIVE),
+    "mixtureness": Measure(label=r"Feature mixtureness $\Pi$", decimals=3, bounds=SHARE),
+    "redundancy": Measure(label=r"Feature redundancy $R$", decimals=3, bounds=SHARE),
+    "intra_class_distance": Measure(label="Intra-class distance, l2-normalised", decimals=3, bounds=POSITIVE),
     "class_separation": Measure(label=r"Class separation $R^2$", decimals=3),
-    "neural_collapse": Measure(label="Neural collapse NC1"),
-    "effective_rank": Measure(label="Effective rank"),
-    "coding_length": Measure(label="Coding length (nats per image)", decimals=3),
-    "sparsity": Measure(label="Sparsity (share of dimensions)", decimals=3),
-    "frechet_distance": Measure(label="Fréchet distance to the pre-training set"),
-    "frechet_per_variance": Measure(label="Fréchet distance to the pre-training set ÷ variance"),
+    "neural_collapse": Measure(label="Neural collapse NC1", bounds=POSITIVE),
+    "effective_rank": Measure(label="Effective rank", bounds=POSITIVE),
+    "coding_length": Measure(label="Coding length (nats per image)", decimals=3, bounds=POSITIVE),
+    "sparsity": Measure(label="Sparsity (share of dimensions)", decimals=3, bounds=SHARE),
+    "frechet_distance": Measure(label="Fréchet distance to the pre-training set", bounds=POSITIVE),
+    "frechet_per_variance": Measure(label="Fréchet distance to the pre-training set ÷ variance", bounds=POSITIVE),
     "squared_mmd": Measure(label="Squared MMD to the pre-training set"),
-    "modes_nmi": Measure(label="Modes: NMI with the hidden labels", decimals=3),
+    "modes_nmi": Measure(label="Modes: NMI with the hidden labels", decimals=3, bounds=SHARE),
     "modes_ari": Measure(label="Modes: adjusted Rand index", decimals=3),
     "modes_silhouette": Measure(label="Modes: silhouette", decimals=3),
+    "singular_value": Measure(label="Singular value", bounds=POSITIVE),
     "linear_C": Measure(label="C of the linear probe"),
     "monitor_knn_top1": Measure(label="kNN while training, training images, top-1 (%)", decimals=1),
-    "seconds": Measure(label="Pre-training time (s)", decimals=0),
-    "seconds_per_epoch": Measure(label="Time per epoch (s)", decimals=1),
-    "images_per_s": Measure(label="Training images per second", decimals=0),
-    "passes": Measure(label="Encoder passes per image", decimals=2),
-    "passes_without_gradient": Measure(label="Passes of the average", decimals=2),
+    "seconds": Measure(label="Pre-training time (s)", decimals=0, bounds=POSITIVE),
+    "seconds_per_epoch": Measure(label="Time per epoch (s)", decimals=1, bounds=POSITIVE),
+    "images_per_s": Measure(label="Training images per second", decimals=0, bounds=POSITIVE),
+    "passes": Measure(label="Encoder passes per image", decimals=2, bounds=POSITIVE),
+    "passes_without_gradient": Measure(label="Passes of the average", decimals=2, bounds=POSITIVE),
 }
 
 DATASETS = {
@@ -191,6 +196,13 @@ def measure_label(measure: str) -> str:
     return MEASURES[measure].label if measure in MEASURES else measure.replace("_", " ")
 
 
+def bounds(measure: str) -> tuple[float, float]:
+    """The least and the largest value that a measure can have."""
+    if measure_label(measure).endswith("(%)"):
+        return 0.0, 100.0
+    return MEASURES[measure].bounds if measure in MEASURES else (-math.inf, math.inf)
+
+
 def variant_label(variant: str) -> str:
     """A name for readers: of methods and backbones in it, and of ``METHOD on`` and ``METHOD off``."""
     text = re.sub(
@@ -251,25 +263,33 @@ def mark(
     axes: Axes,
     x: float,
     y: float,
-    half: float,
+    reach: tuple[float, float],
     method: str,
     *,
     horizontal: bool = False,
     hollow: bool = False,
     faint: bool = False,
 ) -> None:
-    """A mean in the method's colour and marker with its interval, if it has one; NaN draws nothing.
+    """A mean in the method's colour and marker with its interval ``reach``, (low, high), if it has one; NaN draws nothing.
 
     Hollow means published, in all figures; ``faint``, smaller and lighter, is the lesser of two kinds of ours.
     """
     if math.isnan(x) or math.isnan(y):
         return
     drawn = look(method)
-    bar = {"xerr" if horizontal else "yerr": half} if half == half else {}
+    mean = x if horizontal else y
+    sides = [[max(mean - reach[0], 0.0)], [max(reach[1] - mean, 0.0)]]
+    bar = {"xerr" if horizontal else "yerr": sides} if reach[0] == reach[0] else {}
     colour = lighter(drawn.colour) if faint else drawn.colour
     face = {"markerfacecolor": "white"} if hollow else {"markeredgecolor": "white", "markeredgewidth": 0.4}
     face |= {"markersize": FAINT * RC["lines.markersize"], "markeredgecolor": colour} if faint else {}
     axes.errorbar(x, y, color=colour, marker=drawn.marker, capsize=1.8, elinewidth=0.9, zorder=3, **bar, **face)
+
+
+def single(axes: Axes, x: Any, y: Any, method: str) -> None:
+    """Single seeds: faint points in the method's colour; one of ``x`` and ``y`` may be a number."""
+    values = pd.DataFrame({"x": x, "y": y})
+    axes.plot(values["x"], values["y"], ".", color=lighter(look(method).colour), markersize=3, zorder=1.5)
 
 
 def lighter(colour: str) -> tuple[float, ...]:
@@ -278,7 +298,7 @@ def lighter(colour: str) -> tuple[float, ...]:
 
 
 def within_percent(axes: Axes, x: str = "", y: str = "") -> None:
-    """Cut axes of measures in % at 0 and 100: what an interval of few seeds has beyond them means nothing."""
+    """Cut axes of measures in % at 0 and 100, which their margins would go beyond."""
     if measure_label(x).endswith("(%)"):
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, -1.5), min(high, 101.5))

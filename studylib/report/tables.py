@@ -26,10 +26,13 @@ HEADS = {
 }
 
 
-def number(value: float, half: float, n: int, measure: str = "", *, signed: bool = False) -> str:
+def number(
+    value: float, half: float, n: int, measure: str = "", *, signed: bool = False, limits: tuple[float, float] | None = None
+) -> str:
     """``mean ± half width (n = 3)`` with the measure's decimals; one value has no interval; none is ``·``.
 
-    ``signed`` writes the plus of a difference.
+    ``signed`` writes the plus of a difference. Where that interval leaves what the measure can be, ``limits`` stand in its
+    place, as ``mean [low, high]``.
     """
     if n == 0 or math.isnan(value):
         return MISSING
@@ -37,7 +40,12 @@ def number(value: float, half: float, n: int, measure: str = "", *, signed: bool
     largest = max(abs(value), 0.0 if math.isnan(half) else half)
     decimals = known.decimals if known and known.decimals is not None else max(0, 2 - _magnitude(largest))
     shown = f"{value:{'+' if signed else ''}.{decimals}f}".replace("-", "−")
-    return f"{shown} (n = 1)" if n == 1 else f"{shown} ± {half:.{decimals}f} (n = {n})"
+    if n == 1:
+        return f"{shown} (n = 1)"
+    least, most = style.bounds(measure)
+    if limits and not (least <= value - half and value + half <= most):
+        return f"{shown} [{limits[0]:.{decimals}f}, {limits[1]:.{decimals}f}] (n = {n})"
+    return f"{shown} ± {half:.{decimals}f} (n = {n})"
 
 
 def correlation(rho: float, low: float, high: float, n: int) -> str:
@@ -80,7 +88,9 @@ def summary(
         for head in heads:
             cell = found.get(head)
             row[_named(columns, head)] = (
-                number(cell["mean"], cell["half_width"], cell["n"], cell["measure"]) if cell else MISSING
+                number(cell["mean"], cell["half_width"], cell["n"], cell["measure"], limits=(cell["low"], cell["high"]))
+                if cell
+                else MISSING
             )
         if difference:
             kept = statistics.select(frame, **dict(zip(rows, key, strict=True)))

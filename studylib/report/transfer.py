@@ -20,7 +20,7 @@ def transfer(
     layer: str = "stage5",
     groups: Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Figure, pd.DataFrame]:
-    """(figure, plotted data) of ``measure`` on every data set, mean and interval of each method.
+    """(figure, plotted data) of ``measure`` on every data set, mean and interval of each method, single seeds faint.
 
     Args:
         layer: what is transferred; the papers keep the encoder's output.
@@ -44,7 +44,7 @@ def transfer(
     blocks = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=heights).ravel()
     edge = _edge(table)
     for axes, (title, names) in zip(blocks, groups.items(), strict=True):
-        _draw(axes, table, names, edge)
+        _draw(axes, table, rows, names, edge)
         axes.set_title(title, loc="left", fontsize=style.SMALL, color=style.GREY, pad=2)
     blocks[-1].set_xlabel(style.measure_label(measure))
     style.within_percent(blocks[-1], measure)
@@ -75,12 +75,12 @@ def _lacking(table: pd.DataFrame) -> str:
 
 def _edge(table: pd.DataFrame) -> float:
     """Where the axis begins if random weights lie farther below all methods than these lie apart; else minus infinity."""
-    own, half = table["method"] == "random", table["half_width"].fillna(0)
-    least, most = (table["mean"] - half)[~own].min(), (table["mean"] + half)[~own].max()
+    own = table["method"] == "random"
+    least, most = table["low"].fillna(table["mean"])[~own].min(), table["high"].fillna(table["mean"])[~own].max()
     return least - 0.08 * (most - least) if table.loc[own, "mean"].min() < 2 * least - most else -math.inf
 
 
-def _draw(axes: Axes, table: pd.DataFrame, names: list[str], edge: float) -> None:
+def _draw(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, names: list[str], edge: float) -> None:
     offsets = style.dodge(table["method"], min(0.16 * (table["method"].nunique() - 1), 0.75))
     for y, name in enumerate(names):
         part = table[table["dataset"] == name]
@@ -95,11 +95,15 @@ def _draw(axes: Axes, table: pd.DataFrame, names: list[str], edge: float) -> Non
             if len(values) <= MANY:  # with more, a line would only cross itself
                 axes.plot(values, places, color="0.75", linewidth=1.4, zorder=1, solid_capstyle="round")
         for method, row in style.by_method(part):
-            if method == "random" and row["mean"].item() < edge:
+            (row,) = row.to_dict("records")
+            if method == "random" and row["mean"] < edge:
                 place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": style.SMALL, "color": style.GREY}
-                axes.annotate(f"← random weights {row['mean'].item():.0f}", (0.005, y + offsets[method]), **place)
+                axes.annotate(f"← random weights {row['mean']:.0f}", (0.005, y + offsets[method]), **place)
                 continue
-            style.mark(axes, row["mean"].item(), y + offsets[method], row["half_width"].item(), method, horizontal=True)
+            style.single(
+                axes, rows[(rows["dataset"] == name) & (rows["method"] == method)]["value"], y + offsets[method], method
+            )
+            style.mark(axes, row["mean"], y + offsets[method], (row["low"], row["high"]), method, horizontal=True)
     if not table["dataset"].isin(names).any():
         axes.tick_params(axis="x", labelbottom=False, length=0)
     axes.set_yticks(np.arange(len(names)), [style.dataset_label(name) for name in names])

@@ -16,7 +16,8 @@ def variants(
     order: Sequence[str] = (),
     titles: Sequence[str] = (),
 ) -> tuple[Figure, pd.DataFrame]:
-    """(figure, plotted data) of ``measures`` at the end of training for each ``variant``, mean and interval over seeds.
+    """(figure, plotted data) of ``measures`` at the end of training for each ``variant``: mean and interval over seeds, which
+    are faint.
 
     Each measure of ``frame`` must come from one data set, or from means over several by `statistics.over_datasets`.
 
@@ -38,7 +39,9 @@ def variants(
             found = part[part["variant"] == name]
             if found["mean"].notna().any():
                 row = found.iloc[0]
-                style.mark(axes, row["mean"], y, row["half_width"], row["method"], horizontal=True)
+                single = rows[(rows["measure"] == measure) & (rows["variant"] == name)]
+                style.single(axes, single["value"], y, row["method"])
+                style.mark(axes, row["mean"], y, (row["low"], row["high"]), row["method"], horizontal=True)
             else:
                 place = {"xycoords": ("axes fraction", "data"), "ha": "center", "va": "center", "color": style.GREY}
                 axes.annotate("not run", (0.5, y), **place)
