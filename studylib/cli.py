@@ -3,7 +3,6 @@
 Exit codes: 0 done · 1 failed · 2 bad input · 75 stopped by SIGTERM with everything saved, call again · 130 Ctrl-C.
 """
 
-import errno
 import shlex
 import sys
 import time
@@ -15,8 +14,6 @@ import click
 
 from studylib import __version__, files, paths, values
 from studylib.errors import RESUME_EXIT, InputError, RunError, require
-
-ON_DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what a user mends, not we
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return refuse("interrupted; call again to go on", 130)
     except OSError as error:
-        if error.errno not in ON_DISK:
+        if error.errno not in files.ON_DISK:
             raise
         return refuse(f"{error.filename or paths.runs()}: {error.strerror}; free or name another place (STUDYLIB_RUNS)", 1)
 
@@ -121,6 +118,7 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...], de
 @click.option("--epoch", type=click.IntRange(0), metavar="N", help="Weights of the run after N epochs [the last]")
 @click.option("--size", type=click.IntRange(8), metavar="PX", help="Image side for --encoder [what the file carries, or 224]")
 @click.option("--stem", metavar="NAME", default="", help="conv3 or conv3s2, for --encoder with a 3x3 first convolution.")
+@click.option("--network", metavar="NAME", default="", help="The one to read of several in FILE, which are printed.")
 def evaluate(
     folder: Path | None,
     encoder: Path | None,
@@ -132,6 +130,7 @@ def evaluate(
     epoch: int | None,
     size: int,
     stem: str,
+    network: str,
 ) -> None:
     """Evaluate frozen features of a run, or of any ResNet under torchvision's names, on transfer sets.
 
@@ -171,12 +170,14 @@ def evaluate(
     from studylib.training.record import find_run
 
     every = list(dict.fromkeys((*(suites.suite(suite_name) if suite_name else ()), *names)))
-    source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem)
+    source = find_run(folder) if folder else External(encoder.absolute(), size=size, stem=stem, which=network)
     missing = suites.missing(every)
     for name in missing:
         if name in names:
             find(name)  # refuses what is asked for by name; what is missing of a suite is left out
     print(source.name, flush=True)
+    if encoder and (choice := source.choice):
+        print(f"{choice}; name another with --network")
     present = [name for name in every if name not in missing]
     results = []
     options = {"layer": layer, "epoch": epoch, "measures": measures}
@@ -278,7 +279,7 @@ def run(notebook: Path, scale: str | None, parameters: tuple[str, ...], file: Pa
     """
     from studylib.publishing import launch
 
-    given = launch.parameters_file(file) if file else {}
+    given = launch.checked(notebook, launch.parameters_file(file)) if file else {}
     assigned = values.assignments(parameters)
     if scale is not None:
         other = assigned.setdefault("scale", launch.check_scale(scale))
@@ -497,7 +498,7 @@ def bench(names: tuple[str, ...], device: str, file: Path | None) -> None:
       studylib bench --device cuda              the loop, what one process uses of a GPU, others' pipelines
     """
     if file:
-        files.usable(file.absolute().parent, "--json")
+        files.writable(file, "--json")
     from studylib import bench as benchmarks
     from studylib import device as devices
 

@@ -8,13 +8,13 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from studylib import config, paths
-from studylib.errors import InputError, require
+from studylib.errors import InputError, choose, require
 from studylib.models.encoder import BLOCKS, STAGES, Encoder, Normalise
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's constants
@@ -34,6 +34,8 @@ class External:
     std: tuple[float, float, float] | None = None
     stem: str = ""
     """conv3 or conv3s2 where the first convolution is 3x3: in the file of another its stride is not said"""
+    which: str = ""
+    """name (`networks`) of the one to read where the file holds several; by default the one with the shortest prefix"""
 
     pretraining_set = None
     trained = ""  # the name tells weights apart
@@ -44,7 +46,7 @@ class External:
     def name(self) -> str:
         """Names the cached results: the file's name and a checksum of its content and of how images are prepared."""
         known = self.constants
-        prepared = f"{known['size']} {known['mean']} {known['std']} {known['stem']}".encode()
+        prepared = f"{known['size']} {known['mean']} {known['std']} {known['stem']}{self.which}".encode()
         return f"{self.file.stem}-{hashlib.sha256(self.file.read_bytes() + prepared).hexdigest()[:10]}"
 
     @cached_property
@@ -59,6 +61,16 @@ class External:
         given = {"size": self.size, "mean": self.mean, "std": self.std, "stem": self.stem or None}
         usual = {"size": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "stem": ""}
         return usual | carried | {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def choice(self) -> str:
+        """A sentence on which network is read, and which are not, of a file that holds several; else empty.
+
+        Raises:
+            InputError: the file cannot be read, or holds no network that is called ``which``.
+        """
+        chosen, *others = [found.name for found in networks(self.file, self.which)]
+        return f"{self.file.name}: {chosen} is read; it also holds {', '.join(others)}" if others else ""
 
     @property
     def folder(self) -> Path:
@@ -80,7 +92,7 @@ class External:
             InputError: the file cannot be read without running code, or holds no ResNet that we know.
         """
         known = self.constants
-        settings, weights = read_encoder(self.file, known["stem"])
+        settings, weights = read_encoder(self.file, known["stem"], self.which)
         encoder = Encoder(settings)
         encoder.load_state_dict(weights)
         network = Network(Normalise(torch.tensor(known["mean"]), torch.tensor(known["std"])), encoder)
@@ -102,20 +114,21 @@ class Network(nn.Module):
         return self.encoder.stages(self.normalise(images))
 
 
-def read_encoder(file: Path, stem: str = "") -> tuple[config.Encoder, dict[str, Tensor]]:
+def read_encoder(file: Path, stem: str = "", which: str = "") -> tuple[config.Encoder, dict[str, Tensor]]:
     """Architecture and weights of the ResNet in ``file``; only tensors and plain values are read, no code is run.
 
-    The network is found by its names, below any prefix (``module.encoder.``) and any level of the checkpoint. What else
-    stands under that prefix must be a head (``fc`` and the like), which is dropped.
+    The network is found by its names, below any prefix (``module.encoder.``) and any level of the checkpoint; ``which`` is
+    its name where there are several (`networks`). What else stands under that prefix must be a head (``fc`` and the like),
+    which is dropped, or another network.
 
     Raises:
         InputError: unreadable, no ResNet, one that we do not know, or keys that would be left over or are missing.
     """
-    found = sorted(networks(read(file)), key=lambda pair: len(pair[0]))
-    require("encoder", str(file), found, "holds no ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight)")
-    prefix, tensors = found[0]
-    own = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    own = {name: value for name, value in own.items() if not name.startswith(HEADS)}
+    found, *others = networks(file, which)
+    inner = [one for one in others if one.tensors is found.tensors and one.prefix.startswith(found.prefix)]
+    dropped = (*HEADS, *(one.prefix.removeprefix(found.prefix) for one in inner))
+    own = {name.removeprefix(found.prefix): value for name, value in found.tensors.items() if name.startswith(found.prefix)}
+    own = {name: value for name, value in own.items() if not name.startswith(dropped)}
     settings = architecture(file, own, stem)
     expected = Encoder(settings).state_dict()
     missing = [name for name in expected if name not in own and not name.endswith("num_batches_tracked")]
@@ -141,14 +154,38 @@ def read(file: Path) -> Any:
         raise InputError("encoder", str(file), f"cannot be read without running code in it: {what}") from error
 
 
-def networks(content: Any) -> list[tuple[str, dict[str, Tensor]]]:
-    """(prefix, state dict) of every ResNet in a checkpoint's nested dictionaries."""
+class Found(NamedTuple):
+    """A ResNet in a checkpoint."""
+
+    name: str
+    """the way to it through the nested dictionaries and its prefix there: ``state_dict.module.encoder``; ``.`` for neither"""
+    prefix: str
+    """of its tensors' names"""
+    tensors: dict[str, Tensor]
+    """the state dict that it is in"""
+
+
+def networks(file: Path, which: str = "") -> list[Found]:
+    """The ResNets in ``file``: first the one called ``which``, by default that with the shortest prefix, then the others.
+
+    Raises:
+        InputError: the file cannot be read, or holds no ResNet, or none of that name.
+    """
+    found = sorted(nested(read(file)), key=lambda one: len(one.prefix))
+    require("encoder", str(file), found, "holds no ResNet under torchvision's names (conv1.weight, layer1.0.conv1.weight)")
+    chosen = choose("network", which, [one.name for one in found]) if which else found[0].name
+    return sorted(found, key=lambda one: one.name != chosen)
+
+
+def nested(content: Any, way: str = "") -> list[Found]:
+    """Every ResNet in a checkpoint's nested dictionaries, which ``way`` led to."""
     if not isinstance(content, dict):
         return []
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
-    starts = [name.removesuffix("conv1.weight") for name in tensors if str(name).endswith("conv1.weight")]
-    found = [(start, tensors) for start in starts if f"{start}layer1.0.conv1.weight" in tensors]
-    return found + [pair for value in content.values() for pair in networks(value)]
+    tensors = {name: value for name, value in content.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    starts = [name.removesuffix("conv1.weight") for name in tensors if name.endswith("conv1.weight")]
+    starts = [start for start in starts if f"{start}layer1.0.conv1.weight" in tensors]
+    found = [Found(f"{way}{start}".rstrip(".") or ".", start, tensors) for start in starts]
+    return found + [one for name, value in content.items() for one in nested(value, f"{way}{name}.")]
 
 
 def architecture(file: Path, tensors: dict[str, Tensor], stem: str) -> config.Encoder:

@@ -20,12 +20,12 @@ from typing import Any
 import pandas as pd
 
 from studylib import config, cost, data, grids, papers, paths, report, study, values
-from studylib.errors import InputError, choose
+from studylib.errors import choose
 from studylib.evaluation import features
 from studylib.external import External
 from studylib.pool import Job, is_interactive
 from studylib.report import claims
-from studylib.scale import Regime
+from studylib.scale import Regime, check_seeds
 from studylib.training import Run
 
 WHOLE = ("display.max_colwidth", None, "display.max_rows", None)  # tables are shown with all their rows and words
@@ -48,9 +48,9 @@ class Notebook:
 
     def __init__(self, name: str, *, scale: str, seeds: int | None = None, settings: str | None = None, **parameters: Any):
         self._content = config.scale(scale)  # the only place that reads what a scale holds
-        if seeds is not None and values.read("seeds", seeds, int) < 0:
-            raise InputError("seeds", seeds, "must be 0, which takes what the scale plans, or more")
-        self.overrides = values.assignments((settings or "").split(), "settings")
+        if seeds is not None:
+            check_seeds(values.read("seeds", seeds, int))
+        self.overrides = values.assignments(values.words("settings", settings or ""), "settings")
         config.resolve(scale, "sl", 0, self.overrides)  # refuses an unknown setting
         self.name, self.scale, self.seeds = name, scale, seeds or 0
         given = {"scale": scale, "seeds": seeds, "settings": settings}
@@ -163,13 +163,17 @@ class Notebook:
         """Evaluate ResNets that were trained elsewhere as the planned runs are at their end; their rows are in `all_results`.
 
         Args:
-            files: their files, with blanks between them; nothing for none.
+            files: their files, with blanks between them, one that has a blank itself in quotes; nothing for none.
             size: side of the images that they get, in pixels; 0 for what the file carries, or 224.
 
         Raises:
             InputError: a file cannot be read.
         """
-        self.encoders = [External(Path(file).expanduser().absolute(), size=size or None) for file in files.split()]
+        given = values.words("encoders", files)
+        self.encoders = [External(Path(file).expanduser().absolute(), size=size or None) for file in given]
+        for source in self.encoders:
+            if choice := source.choice:
+                print(choice)
         self.lineage["runs"] = sorted({*self.lineage["runs"], *(source.name for source in self.encoders)})
 
     @property

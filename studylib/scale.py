@@ -110,6 +110,16 @@ class Scale:
         return self.unseen + self.domains
 
 
+def check_seeds(count: int) -> int:
+    """``count`` seeds of every row of every grid, if a study can be asked for them.
+
+    Raises:
+        InputError: it is negative.
+    """
+    require("seeds", count, count >= 0, "must be 0, which takes what the scale plans, or more")
+    return count
+
+
 def scales() -> list[str]:
     """Names of all scales, sorted; no file is read."""
     return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir() if file.name.endswith(".yaml"))

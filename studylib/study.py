@@ -3,12 +3,11 @@
 A run without a folder under ``runs/`` needs none where all its rows are published (`studylib.evaluation.published`).
 """
 
-import json
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from studylib import paths
+from studylib import files, paths
 from studylib.config import RunConfig
 from studylib.data import find
 from studylib.errors import RESUME_EXIT
@@ -84,7 +83,7 @@ def table(jobs: Iterable[Job]) -> Any:
         results = []
         if run.done and (job.computed or not job.beyond):
             present = [file for evaluation in job.evaluations for file in cached(run, evaluation) if file.exists()]
-            results = [row for file in present for row in json.loads(file.read_text())] + pretraining.rows(run)
+            results = [row for file in present for row in files.read_json(file)] + pretraining.rows(run)
         elif results := job.published or []:
             read_of.add(job.scale)
         rows += [base | row for row in results]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import shlex
 import typing
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
@@ -81,6 +82,18 @@ def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:
         optional = item.default is not dataclasses.MISSING or item.default_factory is not dataclasses.MISSING
         require(prefix + item.name, None, optional or item.name in values, "is missing; give it a value")
     return kind(**values)
+
+
+def words(field: str, text: str) -> list[str]:
+    """What stands between the blanks of ``text``, as a shell reads it: quotes keep a blank.
+
+    Raises:
+        InputError: a quotation is not closed.
+    """
+    try:
+        return shlex.split(text)
+    except ValueError as error:
+        raise InputError(field, text, f"{error}; write 'a b' for what has a blank") from error
 
 
 def assignments(pairs: Sequence[str], field: str = "-p") -> dict[str, str]:

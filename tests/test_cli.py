@@ -59,6 +59,9 @@ def runs(tmp_path, monkeypatch):
         ("run {notebook} --scale quik -p scale=quick", "did you mean 'quick'"),
         ("run {notebook} --scale quick -p scale=smoke", "--scale='quick': -p scale=smoke says another"),
         ("run {notebook} -f none.yaml", "parameters file"),
+        ("run {notebook} -f {file} -p scale=quick", "scale='quik': unknown; did you mean 'quick'"),
+        ("run {notebook} -p seeds=-1", "seeds=-1: must be 0, which takes what the scale plans, or more"),
+        ("run {notebook} -o {folder}", "is a folder; name a file in it"),
         ("run {notebook} -o {notebook}", "is the notebook itself"),
         ("reproduce --scale quik", "did you mean 'quick'"),
         ("reproduce 00_quickstart", "write --only 00_quickstart"),
@@ -74,12 +77,15 @@ def runs(tmp_path, monkeypatch):
         ("grid comparison --train-only --minutes nan", "--minutes=nan: must be positive"),
         ("grid comparison --train-only --workers 0", "Invalid value for '--workers': 0 is not in the range x>=1"),
         ("data fetch cifar10O", "cifar100"),
+        ("bench --json {folder}", "is a folder; name a file in it"),
         ("bench loop_eficiency", "did you mean 'loop_efficiency'"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments, said):
     notebook = write_notebook(tmp_path / "n.ipynb", "raise SystemExit(9)", parameters=PARAMETERS)
-    code = cli.main([part.format(notebook=notebook) for part in arguments.split()])
+    (tmp_path / "p.yaml").write_text("scale: quik\n")
+    given = {"notebook": notebook, "file": tmp_path / "p.yaml", "folder": tmp_path}
+    code = cli.main([part.format(**given) for part in arguments.split()])
     out, errors = capsys.readouterr()
     assert code == 2
     assert out == ""

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torchvision
 
-from studylib import suites, transfer
+from studylib import config, suites, transfer
 from studylib.cli import main
 from studylib.config import resolve
 from studylib.data import load
@@ -17,6 +17,8 @@ from studylib.evaluation import features
 from studylib.evaluation.evaluate import Evaluation, evaluate
 from studylib.evaluation.probe import PROTOCOLS
 from studylib.external import External, read_encoder
+from studylib.models.encoder import Encoder
+from studylib.notebook import Notebook
 from studylib.training import Run, train
 from studylib.training.export import export_encoder
 
@@ -65,6 +67,52 @@ def test_network_is_found_inside_a_checkpoint_with_arguments(tmp_path):
     settings, weights = read_encoder(saved(tmp_path, content))
     assert (settings.arch, settings.width, settings.stem) == ("resnet18", 64, "conv7")
     assert all(torch.equal(weights[name], value) for name, value in plain.items() if not name.startswith("fc."))
+
+
+def small(value: float) -> dict[str, torch.Tensor]:
+    """A small encoder's weights; the first convolution holds ``value``."""
+    weights = Encoder(config.Encoder(width=4)).state_dict()
+    return weights | {"conv1.weight": torch.full_like(weights["conv1.weight"], value)}
+
+
+def below(prefix: str, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {f"{prefix}{name}": value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ({"model": small(1), "model_ema": below("module.", small(2))}, ["model", "model_ema.module"]),
+        ({"teacher": below("module.", small(2)), "student": below("", small(1))}, ["student", "teacher.module"]),
+        (
+            {"state_dict": below("encoder_q.", small(1)) | below("encoder_k.", small(2))},
+            ["state_dict.encoder_q", "state_dict.encoder_k"],
+        ),
+        (small(1) | below("ema.", small(2)), [".", "ema"]),
+    ],
+)
+def test_which_of_several_networks_is_read_is_said_and_can_be_chosen(runs, tmp_path, capsys, content, names):
+    file = saved(tmp_path, content)
+    plain = External(file, size=32)
+    assert plain.choice == f"weights.pth: {names[0]} is read; it also holds {names[1]}"
+    sources = [plain, *(External(file, size=32, which=name) for name in names)]
+    values = [source.network(None, torch.device("cpu"))[0].encoder.conv1.weight.unique().item() for source in sources]
+    assert values == [1, 1, 2]
+    assert len({source.name for source in sources}) == 3  # results are not mixed up
+    with pytest.raises(InputError, match=f"network='x': unknown; .*valid: {names[0]}, {names[1]}"):
+        _ = External(file, which="x").choice
+    assert main(["evaluate", "--encoder", str(file), "--size", "32", "-d", "digits", "--protocol", "knn"]) == 0
+    assert capsys.readouterr().out.splitlines()[1] == f"{plain.choice}; name another with --network"
+    assert main(["evaluate", "--encoder", str(file), "--network", "x", "-d", "digits"]) == 2
+    assert External(saved(tmp_path, small(1))).choice == ""
+
+
+def test_encoders_of_a_notebook_may_have_blanks_in_their_paths(runs, tmp_path, capsys):
+    file = saved(tmp_path, {"a": small(1), "b": small(2)}).rename(tmp_path / "two networks.pth")
+    study = Notebook("test", scale="smoke")
+    study.add_encoders(f"'{file}' \"{file}\"", 0)
+    assert [source.file for source in study.encoders] == [file, file]
+    assert capsys.readouterr().out.count("two networks.pth: a is read; it also holds b\n") == 2
 
 
 def test_what_is_no_encoder_is_refused_and_not_executed(tmp_path):

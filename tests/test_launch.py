@@ -70,10 +70,11 @@ def test_declared_reads_name_type_default_and_help(declared):
         "flip: int = True",
         "seeds: int",
         "x =",
+        "seeds: int = 1\nseeds: int = 2",
     ],
 )
-def test_declared_refuses_anything_but_typed_scalars(tmp_path, source):
-    with pytest.raises(InputError, match="parameters cell must read|not of the declared type"):
+def test_declared_refuses_anything_but_typed_scalars_each_once(tmp_path, source):
+    with pytest.raises(InputError, match="parameters cell must read|not of the declared type|parameters cell has seeds twice"):
         launch.declared(write_notebook(tmp_path / "n.ipynb", parameters=source))
 
 
@@ -145,12 +146,14 @@ def test_parameters_file_keeps_what_was_written(tmp_path, declared):
 def test_bad_input_is_refused_before_anything_is_written(tmp_path, monkeypatch):
     monkeypatch.setenv("STUDYLIB_RUNS", str(tmp_path / "runs"))
     notebook = write_notebook(tmp_path / "n.ipynb", "raise SystemExit(9)", parameters=PARAMETERS)
-    for given in ({"seed": 1}, {"seeds": "x"}, {"scale": "quik"}):
+    for given in ({"seed": 1}, {"seeds": "x"}, {"seeds": -1}, {"scale": "quik"}):
         with pytest.raises(InputError):
             launch.execute(notebook, given)
     assert not (tmp_path / "runs").exists()
     with pytest.raises(InputError, match="is the notebook itself"):
         launch.execute(notebook, output=notebook)
+    with pytest.raises(InputError, match="output=.*: is a folder; name a file in it"):
+        launch.execute(notebook, output=tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="output="):
         launch.execute(notebook, output=tmp_path / "file" / "out.ipynb")

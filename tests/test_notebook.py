@@ -77,6 +77,7 @@ class TestWhatIsRefused:
             ({"scale": "smoke", "seeds": 1.5}, ["seeds", "1.5", "whole number"]),
             ({"scale": "smoke", "settings": "optimisation.epoch=1"}, ["optimisation.epoch", "optimisation.epochs"]),
             ({"scale": "smoke", "settings": "optimisation.epochs"}, ["settings", "name=value"]),
+            ({"scale": "smoke", "settings": "'encoder.width=8"}, ["settings", "No closing quotation"]),
             ({"scale": "smoke", "settings": "optimisation.epochs=-1"}, ["optimisation.epochs", "-1", "0"]),
         ],
     )
@@ -166,6 +167,14 @@ class TestLineage:
         study.pictures("others", study.upstream, report.training_samples, per_class=2)
         assert (runs / "pictures" / "smoke" / "others.png").exists()
         assert not (runs / "figures" / "smoke" / "test" / "others.png").exists()
+
+
+def test_settings_in_quotes_may_hold_blanks():
+    given = "'augmentation.crop_scale=[0.3, 1.0]' encoder.width=4"
+    assert Notebook("test", scale="smoke", settings=given).overrides == {
+        "augmentation.crop_scale": "[0.3, 1.0]",
+        "encoder.width": "4",
+    }
 
 
 def test_data_sets_are_those_of_the_scale():

@@ -1,13 +1,15 @@
 """What is stored belongs to the weights, images and settings it was computed from; what cannot be right is not stored."""
 
+import errno
 import json
+import os
 import shutil
 
 import numpy
 import pytest
 import torch
 
-from studylib import data, study
+from studylib import data, files, study
 from studylib.cli import main
 from studylib.config import resolve
 from studylib.data import packed
@@ -18,6 +20,7 @@ from studylib.methods import METHODS
 from studylib.models.encoder import Encoder
 from studylib.pool import Job
 from studylib.training import Run, checkpoint, train
+from studylib.training.record import find_run
 from studylib.transfer import Knn, RidgeProbe
 
 PROTOCOLS = (Knn(), RidgeProbe())
@@ -39,6 +42,20 @@ def pack(folder, name="toy", *, height=16, width=16, seed=0) -> None:
     numpy.savez(folder / f"{name}.npz", images=images, labels=labels, split=(numpy.arange(136) >= 96).astype(int))
     about = {"classes": ["dark", "light"], "sha256_npz": packed.sha256(folder / f"{name}.npz")}
     (folder / f"{name}.json").write_text(json.dumps(about))
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, glyph_cache):
+    """The folder of a run without epochs that was evaluated on one set."""
+    folder = tmp_path_factory.mktemp("trained")
+    (folder / "cache").mkdir()
+    (folder / "cache" / "data").symlink_to(glyph_cache / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("STUDYLIB_RUNS", str(folder))
+        run = Run(resolve("smoke", "sl", 0, {"optimisation.epochs": 0}))
+        train(run.config, say=str)
+        evaluate(run, Evaluation(dataset="digits", measures="none", protocols=(Knn(),)))
+    return run.folder
 
 
 def config(spec="toy", **more):
@@ -157,3 +174,89 @@ def test_a_run_without_its_last_weights_is_not_done(runs):
     train(run.config, say=str)
     again = checkpoint.load(run.snapshot())["weights"]
     assert all(torch.equal(again[name], value) for name, value in weights.items())
+
+
+CONTENTS = {
+    "a checkpoint": lambda file: torch.save({"weights": torch.zeros(1000, 1000)}, file),
+    "a packed set": lambda file: numpy.savez_compressed(file, images=numpy.random.default_rng(0).bytes(2**20)),
+    "a table": lambda file: file.write(b"one line\n" * 1000),
+}
+
+
+@pytest.mark.parametrize("content", CONTENTS.values(), ids=CONTENTS)
+@pytest.mark.parametrize("room", [0, 100, 5000])
+def test_a_full_disk_is_told_with_file_and_bytes_and_the_old_file_stays(tmp_path, monkeypatch, content, room):
+    """Whatever the writer makes of the error."""
+
+    class Disk(files._Length):
+        def write(self, part):
+            if super().write(part) and self.bytes > room:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return memoryview(part).nbytes
+
+        def fileno(self):
+            return 0
+
+    file = tmp_path / "kept.pt"
+    file.write_bytes(b"before")
+    with monkeypatch.context() as patch, pytest.raises(RunError) as caught:
+        patch.setattr(os, "fdopen", lambda handle, mode: os.close(handle) or Disk())
+        files.write(file, content)
+    said = f"{file} cannot be written (No space left on device): it needs {files.length(content):,} bytes, "
+    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+    assert [kept.name for kept in tmp_path.iterdir()] == ["kept.pt"] and file.read_bytes() == b"before"
+
+
+def test_errors_that_are_not_the_disks_stay_what_they_are(tmp_path):
+    with pytest.raises(ZeroDivisionError):
+        files.write(tmp_path / "x", lambda file: 1 / 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_cannot_be_written_is_refused_before_anything_is_computed(tmp_path, monkeypatch, capsys):
+    """A full disk has room for names, and none for what is in the files."""
+
+    class Full:
+        __init__ = __exit__ = lambda *_, **options: None
+
+        def __enter__(self):
+            return self
+
+        def write(self, content):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.tempfile, "TemporaryFile", Full)
+    assert main(["pretrain", "--scale", "smoke", "--method", "sl"]) == 2
+    assert "error: STUDYLIB_RUNS=" in (said := capsys.readouterr().err) and "(No space left on device)" in said
+
+
+@pytest.mark.parametrize("damage", ["", "cut", "\0\0\0"])
+@pytest.mark.parametrize("name", ["config.json", "record.json", "results"])
+def test_damaged_json_is_named_with_what_to_delete(runs, trained, name, damage):
+    run = find_run(trained)
+    file = next((trained / name).glob("*.json")) if name == "results" else trained / name
+    before = file.read_bytes()
+    file.write_bytes(before[:-5] if damage == "cut" else damage.encode())
+    try:
+        with pytest.raises(InputError) as caught:
+            find_run(trained)
+            run.sessions(), evaluate(run, Evaluation(dataset="digits", measures="none", protocols=(Knn(),)))
+        assert str(caught.value).startswith(f"file='{file}': is no whole JSON (") and "; delete it" in str(caught.value)
+        assert (str(trained) + " to train anew" in str(caught.value)) == (name != "results")
+    finally:
+        file.write_bytes(before)
+
+
+def test_a_cut_table_of_epochs_is_named(runs):
+    run = Run(config())
+    run.folder.mkdir(parents=True)
+    (run.folder / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo')
+    with pytest.raises(InputError, match=f"metrics.jsonl': is no whole JSON .* delete it .*, {run.folder} to train anew"):
+        run.metrics()
+    (run.folder / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
+    assert run.metrics() == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_an_output_that_is_a_folder_is_refused(trained, tmp_path, capsys):
+    assert main(["export", str(trained), str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"error: FILE='{tmp_path}': is a folder; name a file in it\n"

@@ -1,7 +1,6 @@
 """What an encoder is worth on a data set: measures at its layers and transfer accuracy, as rows of the results table."""
 
 import hashlib
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,7 +101,7 @@ def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, A
     if missing:
         with precision.kernels(devices.find(), "float32"):
             _compute(source, evaluation, missing)
-    return [row for file in cached(source, evaluation) for row in json.loads(file.read_text())]
+    return [row for file in cached(source, evaluation) for row in files.read_json(file)]
 
 
 def _compute(source: Run | External, evaluation: Evaluation, missing: list[Part]) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 
 from studylib import files, paths, values
 from studylib.errors import RESUME_EXIT, InputError, RunError, choose, require
-from studylib.scale import scales
+from studylib.scale import check_seeds, scales
 
 TYPES = {"str": str, "int": int, "float": float, "bool": bool}
 HOW = "each line of the parameters cell must read `name: type = value  # help` with type str, int, float or bool"
@@ -42,7 +42,7 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     """The parameters of ``notebook`` by name, from the one cell tagged ``parameters``; none if it has no such cell.
 
     Raises:
-        InputError: no such notebook, it cannot be read, or its parameters cell holds anything but typed scalars.
+        InputError: no such notebook, it cannot be read, or its parameters cell holds anything but typed scalars, or one twice.
     """
     cells = [cell for cell in read(notebook)["cells"] if "parameters" in cell.get("metadata", {}).get("tags", [])]
     require("notebook", str(notebook), len(cells) <= 1, f"{len(cells)} cells are tagged parameters; keep one")
@@ -53,8 +53,11 @@ def declared(notebook: Path) -> dict[str, Parameter]:
     except (SyntaxError, tokenize.TokenError) as error:
         raise InputError("notebook", str(notebook), f"its parameters cell is not Python ({error.args[0]}); {HOW}") from error
     comments = {token.start[0]: token.string.lstrip("# ") for token in tokens if token.type == tokenize.COMMENT}
-    found = [_parameter(statement, comments, notebook) for statement in statements]
-    return {parameter.name: parameter for parameter in found}
+    found: dict[str, Parameter] = {}
+    for parameter in [_parameter(statement, comments, notebook) for statement in statements]:
+        require("notebook", str(notebook), parameter.name not in found, f"its parameters cell has {parameter.name} twice")
+        found[parameter.name] = parameter
+    return found
 
 
 def _parameter(statement: ast.stmt, comments: dict[int, str], notebook: Path) -> Parameter:
@@ -86,6 +89,20 @@ def read(notebook: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError("notebook", str(notebook), "cannot be read as a notebook; give an .ipynb file") from error
     raise InputError("notebook", str(notebook), "is not a notebook of format 4; open and save it in JupyterLab")
+
+
+def checked(notebook: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """``given`` as the declared types of the parameters of ``notebook``, of which a scale exists and seeds are not negative.
+
+    Raises:
+        InputError: as `declared`, `coerce` and `check_scale`.
+    """
+    given = coerce(declared(notebook), given)
+    if "scale" in given:
+        check_scale(given["scale"])
+    if isinstance(given.get("seeds"), int):
+        check_seeds(given["seeds"])
+    return given
 
 
 def coerce(parameters: dict[str, Parameter], given: dict[str, Any]) -> dict[str, Any]:
@@ -144,18 +161,16 @@ def execute(notebook: Path, parameters: dict[str, Any] | None = None, output: Pa
         saving. Failures are told in one line on stderr.
 
     Raises:
-        InputError: unknown or mistyped parameter, unknown scale, unreadable notebook, unwritable output; all before
-            anything runs.
+        InputError: unknown or mistyped parameter, unknown scale, negative seeds, unreadable notebook, unwritable output; all
+            before anything runs.
     """
     from filelock import FileLock, Timeout
 
-    given = coerce(declared(notebook), parameters or {})
-    if "scale" in given:
-        check_scale(given["scale"])
+    given = checked(notebook, parameters or {})
     field = "STUDYLIB_RUNS" if output is None else "output"
     output = (output or paths.runs() / "notebooks" / notebook.name).absolute()
     require("output", str(output), output != notebook.absolute(), "is the notebook itself; name another file")
-    files.usable(output.parent, field)
+    files.writable(output, field)
     partial = output.with_suffix(".partial.ipynb")
     try:
         with FileLock(output.with_name(f".{output.name}.lock"), timeout=0):

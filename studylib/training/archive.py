@@ -64,21 +64,21 @@ def archive(
     Raises:
         InputError: a folder holds no run of this version, a run lacks a snapshot or a checkpoint that is to be archived,
             ``max_mib`` is too small, or ``out`` cannot be written or is something else.
-        RunError: a snapshot is damaged.
+        RunError: a snapshot is damaged, or the disk is full.
     """
     require("OUT", str(out), out.suffix == ".zip", "must end in .zip")
     require("--max-mib", max_mib, 0.01 <= max_mib < math.inf, "must be at least 0.01")
     out, runs = out.absolute(), chosen(folders, say)
-    for run in runs:
-        to_keep(run, last, resume)
-    files.usable(out.parent, "OUT")
+    snapshots(runs, last, resume)
+    files.writable(out, "OUT")
     with tempfile.TemporaryFile(dir=out.parent) as spool:
         writer = Writer(spool)
         for run in runs:
             with nullcontext() if run.done else run.locked(say):
                 epochs, before = to_keep(run, last, resume), spool.tell()
-                for name, content in contents(run, epochs, half, resume):
-                    writer.add(f"{run.name}/{name}", content)
+                with files.told(out, lambda: sum(weights.stat().st_size for weights in snapshots(runs, last, resume))):
+                    for name, content in contents(run, epochs, half, resume):
+                        writer.add(f"{run.name}/{name}", content)
                 unfinished = "" if run.done else ", unfinished, with checkpoint" if resume else ", unfinished"
                 done = f"{len(run.metrics())}/{run.epochs} epochs{unfinished}"
             size = (spool.tell() - before) / MIB
@@ -140,6 +140,11 @@ def to_keep(run: Run, last: bool, resume: bool) -> list[int]:
     if resume and not run.done and not run.checkpoint.exists():
         raise InputError("RUN", str(run.folder), "has no checkpoint.pt to go on from; archive it without --resume")
     return epochs
+
+
+def snapshots(runs: Sequence[Run], last: bool, resume: bool) -> list[Path]:
+    """The files that `to_keep` says to archive."""
+    return [run.snapshot(epoch) for run in runs for epoch in to_keep(run, last, resume)]
 
 
 def contents(run: Run, epochs: list[int], half: bool, resume: bool) -> Iterator[tuple[str, bytes]]:

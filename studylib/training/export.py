@@ -20,7 +20,7 @@ def export_encoder(folder: Path, file: Path, epoch: int | None = None) -> tuple[
     with the side of the images and the stem, so that the file is evaluated as the run is (`studylib.external`).
 
     Raises:
-        InputError: ``folder`` holds no run, or the run kept no such weights.
+        InputError: ``folder`` holds no run, the run kept no such weights, or ``file`` cannot be written.
     """
     run = find_run(folder)
     snapshot = run.snapshot(epoch)
@@ -29,7 +29,7 @@ def export_encoder(folder: Path, file: Path, epoch: int | None = None) -> tuple[
         raise InputError(
             "epoch", epoch if epoch is not None else "the last", f"no such weights in {folder}; kept epochs: {kept}"
         )
-    files.usable(file.absolute().parent, "FILE")
+    files.writable(file, "FILE")
     content, settings = checkpoint.load(snapshot), run.config.encoder
     weights = content["weights"]
     own = (name for name in weights if name.startswith(PREFIX))

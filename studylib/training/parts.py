@@ -52,7 +52,6 @@ class Writer:
         for target in targets:
             if target.exists() and target not in earlier:
                 raise InputError("OUT", str(target), f"is something else than an earlier {out.name}; name another file")
-        self.spool.seek(0)
         fresh = [target.with_name(f".{target.name}.new") for target in targets]
         try:
             for part, file in enumerate(fresh, 1):
@@ -98,7 +97,8 @@ class Writer:
         return part
 
     def _write(self, file: BinaryIO, manifest: dict[str, Any], part: int) -> None:
-        """A part, from where the one before left the spool."""
+        """A part, from where the one before ends in the spool."""
+        self.spool.seek(sum(size for entry in self.files for number, size in entry["pieces"] if number < part))
         with zipfile.ZipFile(file, "w") as opened:
             opened.writestr(zipfile.ZipInfo(MANIFEST), text(manifest, part), zipfile.ZIP_DEFLATED)
             for entry in manifest["files"]:

@@ -103,7 +103,7 @@ class Run:
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         file = self.folder / name
-        return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+        return files.read_json(file, anew(self.folder), lines=True) if file.exists() else []
 
     def write_rows(self, metrics: list[dict[str, Any]], timing: list[dict[str, Any]]) -> None:
         """Replace both tables."""
@@ -118,13 +118,13 @@ class Run:
     def pace(self, since: float = 0.0) -> dict[str, Any] | None:
         """What `write_pace` noted last, and its ``time``; None where nothing was after ``since`` (both in s since 1970)."""
         file = self.folder / "pace.json"
-        row = json.loads(file.read_text()) if file.exists() else None
+        row = files.read_json(file) if file.exists() else None
         return row if row and row["time"] > since else None
 
     def sessions(self) -> list[dict[str, Any]]:
         """Each time that this run was started or resumed: when, on what, with which software and data; and `archived`."""
         file = self.folder / "record.json"
-        return json.loads(file.read_text()) if file.exists() else []
+        return files.read_json(file, anew(self.folder)) if file.exists() else []
 
     def archived(self) -> list[dict[str, Any]]:
         """What stands in the record about each archive it came from (`studylib.training.archive`)."""
@@ -205,7 +205,7 @@ class Run:
     def _agree(self) -> None:
         file = self.folder / "config.json"
         if file.exists():
-            stored = from_dict(json.loads(file.read_text()))
+            stored = from_dict(files.read_json(file, anew(self.folder)))
             if stored != self.config:
                 raise InputError("run", str(self.folder), "holds other settings under the same id; move that folder away")
         else:
@@ -215,21 +215,26 @@ class Run:
 @lru_cache(maxsize=4096)
 def _hash(folder: Path, metrics: tuple[int, int] | None, record: tuple[int, int] | None) -> str:
     losses = (folder / "metrics.jsonl").read_bytes() if metrics else b""
-    data = json.loads((folder / "record.json").read_text())[0]["data_sha256"] if record else None
+    data = files.read_json(folder / "record.json", anew(folder))[0]["data_sha256"] if record else None
     return hashlib.sha256(losses + str(data).encode()).hexdigest()[:10]
+
+
+def anew(folder: Path) -> str:
+    """What to do about a damaged file of the run in ``folder``."""
+    return f"delete it to go on from checkpoint.pt or, where that is gone, {folder} to train anew"
 
 
 def find_run(folder: Path) -> Run:
     """The run whose folder this is.
 
     Raises:
-        InputError: it holds no run.
+        InputError: it holds no run, or its settings are damaged.
     """
     if not (folder / "config.json").exists():
         raise InputError(
             "run", str(folder), "is not the folder of a run (it has no config.json); `studylib pretrain` prints it"
         )
-    run = Run(from_dict(json.loads((folder / "config.json").read_text())))
+    run = Run(from_dict(files.read_json(folder / "config.json", anew(folder))))
     run.folder = folder.absolute()
     return run
 
