@@ -320,10 +320,12 @@ def test_sets_of_several_or_of_one_part(monkeypatch):
     data.fetch("dtd", size=8)
     assert source.asked == [{"split": "train"}, {"split": "val"}, {"split": "test"}]
     assert (len(data.load("dtd").train.labels), len(data.load("dtd").test.labels)) == (80, 20)
-    monkeypatch.setattr(torchvision.datasets, "EuroSAT", source := fake(rows, list("abcd")))
+    rows = [(picture(8, 8, seed), seed % 2) for seed in range(3 * 810)]
+    monkeypatch.setattr(torchvision.datasets, "EuroSAT", source := fake(rows, ["Forest", "River"]))
     data.fetch("eurosat", size=8)
     assert source.asked == [{}]
-    assert torch.bincount(data.load("eurosat").test.labels).tolist() == [3] * 4
+    assert torch.bincount(data.load("eurosat").test.labels).tolist() == [810, 810]
+    assert torch.bincount(data.load("eurosat").train.labels).tolist() == [405, 405]
     monkeypatch.setattr(torchvision.datasets, "SVHN", fake([(picture(32, 32, seed), seed % 10) for seed in range(60)]))
     data.fetch("svhn")
     assert data.load("svhn").classes == tuple("0123456789")

@@ -19,7 +19,7 @@ from PIL import Image
 
 from studylib import paths
 from studylib.data import packed
-from studylib.data.splits import stratified_split
+from studylib.data.splits import first
 from studylib.errors import InputError, RunError, choose, require
 
 DOWNLOAD_FAILED = (
@@ -34,7 +34,7 @@ class Source:
 
     dataset: str
     train: list[dict[str, Any]]
-    test: list[dict[str, Any]] | None = None
+    test: list[dict[str, Any]] | int
     native: bool = False
     flip: bool = True
     about: str
@@ -95,8 +95,8 @@ def _download(name: str, source: Source, folder: Path, size: int | None) -> tupl
     """Images (N, H, W, 3 or 1), labels and split (N,), and class names."""
     from torchvision import datasets
 
-    make = getattr(datasets, source.dataset)
-    wanted = [(options, split) for split, parts in enumerate((source.train, source.test or [])) for options in parts]
+    make, drawn = getattr(datasets, source.dataset), isinstance(source.test, int)
+    wanted = [(options, split) for split, parts in enumerate((source.train, [] if drawn else source.test)) for options in parts]
     try:
         parts = [(make(str(folder), download=True, **options), split) for options, split in wanted]
     except DOWNLOAD_FAILED as error:
@@ -105,8 +105,8 @@ def _download(name: str, source: Source, folder: Path, size: int | None) -> tupl
         raise RunError(f"{name}: the download failed ({reason}); {mend}") from error
     rows = [(_pixels(image, size), int(label), split) for part, split in parts for image, label in part]
     images, labels, split = (numpy.array(column) for column in zip(*rows, strict=True))
-    if not source.test:
-        split[stratified_split(torch.from_numpy(labels), 0.3, seed=0)[1].numpy()] = 1
+    if drawn:
+        split[first(torch.from_numpy(labels), source.test).numpy()] = 1
     classes = getattr(parts[0][0], "classes", None) or range(int(labels.max()) + 1)
     return {"images": images, "labels": labels, "split": split}, [str(known) for known in classes]
 
