@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from studylib.errors import RunError
+from studylib import values
+from studylib.errors import RunError, require
 
 
 def size() -> int:
@@ -26,10 +27,27 @@ def rank() -> int:
     return distributed.get_rank() if distributed.is_initialized() else 0
 
 
+def started() -> int:
+    """How many processes ``torchrun`` started, by its environment.
+
+    Raises:
+        InputError: ``WORLD_SIZE`` is no number, or stands alone, as schedulers set it: the processes would not find each other.
+    """
+    count = values.read("WORLD_SIZE", os.environ.get("WORLD_SIZE") or 1, int)
+    missing = [name for name in ("RANK", "MASTER_ADDR", "MASTER_PORT") if not os.environ.get(name)]
+    fix = f"{', '.join(missing)} not set; start the processes with torchrun, or unset WORLD_SIZE to train with one"
+    require("WORLD_SIZE", count, count == 1 or not missing, fix)
+    return count
+
+
 @contextmanager
 def group(device: torch.device) -> Iterator[None]:
-    """Join the processes that ``torchrun`` started, if it did: NCCL on GPUs, Gloo on CPUs."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or distributed.is_initialized():
+    """Join the processes that ``torchrun`` started, if it did: NCCL on GPUs, Gloo on CPUs.
+
+    Raises:
+        InputError: as `started`.
+    """
+    if distributed.is_initialized() or started() == 1:
         yield
         return
     distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")

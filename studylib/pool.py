@@ -148,7 +148,7 @@ def start(slot: int, log: Path) -> subprocess.Popen:
         environment["CUDA_VISIBLE_DEVICES"] = own[slot % len(own)]
     else:
         environment |= {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "studylib.worker", str(os.getpid())]
+    command = [sys.executable, "-P", "-m", "studylib.worker", str(os.getpid())]  # not what lies in the working directory
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "bufsize": 0}
     with log.open("ab") as out:
         process = subprocess.Popen(command, **pipes, stderr=out, env=environment)

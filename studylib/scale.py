@@ -9,7 +9,7 @@ import yaml
 
 from studylib.errors import choose, require
 from studylib.method_table import METHODS
-from studylib.values import build
+from studylib.values import build, refuse_twice
 
 FOLDER = resources.files("studylib") / "scales"
 MOST_SEEDS = 12  # ours: seeds of a row that a study may be asked for, and that are looked for beyond a scale's plan
@@ -122,7 +122,8 @@ def check_seeds(count: int) -> int:
 
 def scales() -> list[str]:
     """Names of all scales, sorted; no file is read."""
-    return sorted(file.name.removesuffix(".yaml") for file in FOLDER.iterdir() if file.name.endswith(".yaml"))
+    names = (file.name for file in FOLDER.iterdir() if not file.name.startswith("."))  # ._NAME.yaml is of macOS
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
 
 
 @cache
@@ -130,10 +131,11 @@ def scale(name: str) -> Scale:
     """The scale ``name``.
 
     Raises:
-        InputError: there is no such scale, or its file has an unknown, missing or mistyped field.
+        InputError: there is no such scale, or its file has an unknown, missing or mistyped field, or one twice.
     """
-    file = f"{choose('scale', name, scales())}.yaml"
-    return read(name, yaml.safe_load((FOLDER / file).read_text(encoding="utf-8")))
+    text = (FOLDER / f"{choose('scale', name, scales())}.yaml").read_text(encoding="utf-8")
+    refuse_twice("scale", name, text)
+    return read(name, yaml.safe_load(text))
 
 
 def read(name: str, content: dict[str, Any]) -> Scale:

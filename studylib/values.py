@@ -84,6 +84,23 @@ def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:
     return kind(**values)
 
 
+def refuse_twice(field: str, value: str, text: str) -> None:
+    """Raise an `InputError` if a mapping in the YAML ``text`` has a key twice: YAML takes the last."""
+    import yaml
+
+    nodes, seen = [yaml.compose(text, Loader=yaml.BaseLoader)], []
+    while nodes:
+        node = nodes.pop()
+        if not isinstance(node, yaml.CollectionNode) or node in seen:
+            continue
+        seen.append(node)
+        pairs = node.value if isinstance(node, yaml.MappingNode) else []
+        keys = [key.value for key, _ in pairs]
+        for name in keys:
+            require(field, value, keys.count(name) == 1, f"has {name} twice")
+        nodes += [inner for _, inner in pairs] or node.value
+
+
 def words(field: str, text: str) -> list[str]:
     """What stands between the blanks of ``text``, as a shell reads it: quotes keep a blank.
 

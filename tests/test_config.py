@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from studylib import config
+from studylib import scale as scale_module
 from studylib.config import from_dict, resolve, to_dict
 from studylib.errors import InputError
 from studylib.method_table import METHODS, OF_THE_PAPERS, USING_LABELS
@@ -220,6 +221,16 @@ def test_a_scale_is_its_file(name):
     assert list(found.transfer) == [*settings["unseen"], *settings["domains"]]
     with pytest.raises(dataclasses.FrozenInstanceError):
         found.trials = True
+
+
+def test_a_scale_refuses_a_field_twice(monkeypatch, tmp_path):
+    monkeypatch.setattr(scale_module, "FOLDER", tmp_path)
+    text = (FOLDER / "smoke.yaml").read_text(encoding="utf-8")
+    (tmp_path / "twice.yaml").write_text(text.replace("  optimisation.lr:", "  optimisation.lr: 0.3\n  optimisation.lr:"))
+    (tmp_path / "._twice.yaml").write_bytes(b"\0")
+    assert scales() == ["twice"]
+    with pytest.raises(InputError, match="scale='twice': has optimisation.lr twice"):
+        scale("twice")
 
 
 def test_settings_of_a_scale_are_refused_by_file(monkeypatch):

@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torchvision.models import resnet18
 
+from studylib import suites
 from studylib.config import Encoder as EncoderSettings
 from studylib.config import resolve
-from studylib.data import glyphs, scenes
-from studylib.data.coco import coco
+from studylib.data import glyphs, is_here, scenes
+from studylib.data.coco import _refuse_unreadable, coco
 from studylib.errors import InputError, RunError
 from studylib.external import External
 from studylib.models.encoder import Encoder
@@ -175,6 +176,32 @@ def test_missing_parts_of_coco_are_named_with_a_way_to_get_them(coco_folder, mon
     with pytest.raises(InputError, match="https://cocodataset.org") as caught:
         coco()
     assert str(coco_folder / missing) in str(caught.value)
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "gone"])
+def test_an_image_of_coco_that_cannot_be_read_is_named_before_training(coco_folder, monkeypatch, capsys, damage):
+    monkeypatch.setenv("STUDYLIB_DATA", str(coco_folder.parent))
+    coco()
+    file = coco_folder / "val2017" / "9.jpg"
+    content = file.read_bytes()
+    file.unlink()
+    if damage != "gone":
+        file.write_bytes(content[: len(content) - 10] if damage == "cut" else b"")
+    _refuse_unreadable.cache_clear()  # as in a new process
+    for find in (coco, lambda: suites.missing(["coco"])):
+        with pytest.raises(InputError, match=f"data='coco': {file} cannot be read"):
+            find()
+    assert is_here("coco")  # damaged is not missing
+
+
+@pytest.mark.parametrize(
+    "text", ["", '{"images": [{"id": 7', "[]", '{"images": []}', '{"images": [{"id": 7}], "categories": []}']
+)
+def test_damaged_annotations_of_coco_are_named(coco_folder, text):
+    file = coco_folder / "annotations" / "instances_val2017.json"
+    file.write_text(text)
+    with pytest.raises(InputError, match=f"data='coco': {file} (is damaged|names no images).*; unpack it again"):
+        coco(coco_folder)
 
 
 def test_the_detector_takes_images_of_differing_sizes_crowds_and_none(coco_folder, run):

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from studylib import distributed
+from studylib.cli import main
 from studylib.config import resolve
 from studylib.errors import InputError
 from studylib.training import Run, checkpoint, loop
@@ -88,6 +89,27 @@ def test_one_process_gathers_nothing():
     assert distributed.gather(rows) is rows
     assert distributed.mean(rows) is rows
     assert distributed.any_of(False, True) == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        (
+            {"WORLD_SIZE": "4"},
+            "error: WORLD_SIZE=4: RANK, MASTER_ADDR, MASTER_PORT not set; start the processes with torchrun, or",
+        ),
+        ({"WORLD_SIZE": "4", "RANK": "0", "MASTER_ADDR": "a"}, "error: WORLD_SIZE=4: MASTER_PORT not set; start"),
+        ({"WORLD_SIZE": "two"}, "error: WORLD_SIZE='two': must be a whole number"),
+    ],
+)
+def test_processes_that_would_not_find_each_other_are_refused(runs, monkeypatch, capsys, environment, said):
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert main(["pretrain", "--scale", "smoke", "--method", "sl"]) == 2
+    assert capsys.readouterr().err.startswith(said)
+    for alone in ("1", ""):
+        monkeypatch.setenv("WORLD_SIZE", alone)
+        assert distributed.started() == 1
 
 
 def test_a_batch_that_does_not_divide_is_refused(monkeypatch):

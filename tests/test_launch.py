@@ -135,7 +135,7 @@ def test_parameters_file_keeps_what_was_written(tmp_path, declared):
     assert launch.coerce(declared, launch.parameters_file(file)) == {"scale": "007", "seeds": 3, "lr": 1e-3, "flip": False}
     file.write_text("scale: on\n")
     assert launch.parameters_file(file) == {"scale": "on"}
-    for text in ("- 1\n", "3", "", "a: [1", "scale: quick\nseeds: 2\nscale: smoke\n"):
+    for text in ("- 1\n", "3", "", "a: [1", "scale: quick\nseeds: 2\nscale: smoke\n", "a: {b: 1, b: 2}"):
         file.write_text(text)
         with pytest.raises(InputError, match="parameters file"):
             launch.parameters_file(file)

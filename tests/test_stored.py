@@ -103,6 +103,22 @@ def test_runs_of_other_images_are_named_before_anything_is_computed(runs, folder
     assert study.missing(jobs) == []  # of a set that is not here nothing can be said
 
 
+def test_files_of_the_system_beside_packed_sets_and_arrays_that_nobody_needs_are_left_alone(folder, capsys):
+    """``._toy.npz`` is what macOS leaves beside a copy; a pickled array is never read."""
+    pack(folder)
+    before = data.load("toy")
+    with numpy.load(folder / "toy.npz") as archive:
+        numpy.savez(folder / "toy.npz", **archive, filenames=numpy.array(["a", None], dtype=object))
+    about = json.loads((folder / "toy.json").read_text()) | {"sha256_npz": packed.sha256(folder / "toy.npz")}
+    (folder / "toy.json").write_text(json.dumps(about))
+    for name in ("toy.npz", "toy.json"):
+        (folder / f"._{name}").write_bytes(b"\0\5\26\7")
+    assert torch.equal(data.load("toy").images, before.images)
+    assert packed.names() == ["toy"]
+    assert main(["data", "check"]) == main(["data", "check", str(folder)]) == 0
+    assert "._" not in capsys.readouterr().out
+
+
 def test_a_checksum_is_that_of_the_images_that_are_there_now(folder, empty_cache):
     pack(folder)
     before = data.checksum("toy")

@@ -34,6 +34,7 @@ from studylib.transfer import Knn, LinearProbe, knn_accuracy, linear_probe
 pytestmark = pytest.mark.slow
 
 UNSEEN = "glyphs_georgian/few"
+ONE = {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0}
 
 
 @pytest.fixture(scope="module")
@@ -228,7 +229,7 @@ def test_data_that_cannot_be_read_is_refused_before_anything_runs(runs, monkeypa
 
 def test_a_run_that_fails_is_named_and_the_others_are_finished(runs):
     bad = Run(resolve("smoke", "sl", 5, {"optimisation.lr": 1e9, "optimisation.warmup_epochs": 0}))
-    good = Run(resolve("smoke", "sl", 6, {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0}))
+    good = Run(resolve("smoke", "sl", 6, ONE))
     with pytest.raises(RunError, match=rf"1 of 2 runs failed; {bad.config.name} \(exit code 1\): error: diverged"):
         study.run([job(bad), job(good)], workers=1, show="lines")
     assert good.done
@@ -236,9 +237,7 @@ def test_a_run_that_fails_is_named_and_the_others_are_finished(runs):
 
 
 def test_a_worker_that_is_killed_fails_its_job_alone(runs, monkeypatch):
-    first, second = (
-        Run(resolve("smoke", "sl", seed, {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0})) for seed in (7, 8)
-    )
+    first, second = (Run(resolve("smoke", "sl", seed, ONE)) for seed in (7, 8))
     started = []
     launch = pool.start
 
@@ -261,11 +260,7 @@ def test_a_worker_that_cannot_start_says_why(runs, monkeypatch, tmp_path):
     monkeypatch.setattr(pool.paths, "REPOSITORY", broken)
     monkeypatch.chdir(broken)
     with pytest.raises(RunError, match=r"exit code 1\): ImportError: no such library here"):
-        study.run(
-            [job(Run(resolve("smoke", "sl", 13, {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0})))],
-            workers=1,
-            show="lines",
-        )
+        study.run([job(Run(resolve("smoke", "sl", 13, ONE)))], workers=1, show="lines")
 
 
 @pytest.mark.parametrize(
@@ -292,13 +287,13 @@ def test_workers_keep_to_the_gpus_that_they_were_given(monkeypatch, tmp_path, gi
     assert found == expected
 
 
-def test_one_worker_carries_out_several_jobs(runs, monkeypatch):
+def test_one_worker_carries_out_several_jobs_wherever_it_is_started(runs, monkeypatch, tmp_path):
+    (tmp_path / "yaml.py").write_text("raise ImportError('of the working directory')\n")
+    monkeypatch.chdir(tmp_path)
     started = []
     launch = pool.start
     monkeypatch.setattr(pool, "start", lambda slot, log: started.append(slot) or launch(slot, log))
-    several = [
-        Run(resolve("smoke", "sl", seed, {"optimisation.epochs": 1, "optimisation.warmup_epochs": 0})) for seed in (10, 11, 12)
-    ]
+    several = [Run(resolve("smoke", "sl", seed, ONE)) for seed in (10, 11, 12)]
     study.run([job(run) for run in several], workers=1, show="lines")
     assert all(run.done for run in several) and started == [0]
 

@@ -71,7 +71,7 @@ def check(folder: Path | None = None) -> list[dict[str, Any]]:
     if folder and not folder.is_dir():
         raise InputError("folder", str(folder), "does not exist; name a folder that holds NAME.npz and NAME.json")
     folders = [folder] if folder else [known for known in paths.data_folders() if known.is_dir()]
-    found = [file for known in folders for file in sorted(known.glob("*.npz"))]
+    found = [file for known in folders for file in packed.inside(known)]
     require("folder", str(folder), found or not folder, "holds no NAME.npz; name a folder of packed sets")
     return [_check(file) for file in found]
 

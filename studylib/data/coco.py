@@ -7,16 +7,18 @@ Layout, as it is published: ``coco/train2017/*.jpg``, ``coco/val2017/*.jpg``, ``
 import contextlib
 import hashlib
 import io
+import os
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
 from torchvision.datasets import CocoDetection
 from torchvision.transforms.functional import pil_to_tensor
 
-from studylib import paths
+from studylib import files, paths
 from studylib.errors import InputError, require
 
 PARTS = {"train": "train2017", "test": "val2017"}
@@ -24,6 +26,7 @@ HOW = (
     "download train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org, unpack them in one "
     "folder named coco, and name the folder above it in STUDYLIB_DATA"
 )
+END = b"\xff\xd9"  # of every JPEG
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,25 +86,58 @@ class Coco:
         return digest.hexdigest()
 
 
+def places() -> list[Path]:
+    """Where COCO may lie: the folders ``coco`` in those of ``STUDYLIB_DATA``."""
+    return [folder / "coco" for folder in paths.data_folders()]
+
+
 def coco(folder: Path | None = None) -> Coco:
-    """COCO 2017 in ``folder``, by default the first folder ``coco`` in those that ``STUDYLIB_DATA`` names.
+    """COCO 2017 in ``folder``, by default the first of `places` that there is.
 
     Raises:
-        InputError: a file or folder is missing; the message names it and says where to get it.
+        InputError: a file or folder is missing; the message names it and says where to get it. Annotations are damaged, or an
+            image is missing or cut off.
     """
     if folder is None:
-        places = [place / "coco" for place in paths.data_folders()]
-        folder = next((place for place in places if place.is_dir()), None)
+        folder = next((place for place in places() if place.is_dir()), None)
         if folder is None:
-            raise InputError("data", "coco", f"there is no {' nor '.join(map(str, places))}; {HOW}")
+            raise InputError("data", "coco", f"there is no {' nor '.join(map(str, places()))}; {HOW}")
     for part in PARTS.values():
         for needed in (folder / part, folder / "annotations" / f"instances_{part}.json"):
             require("data", "coco", needed.exists(), f"{needed} is missing; {HOW}")
-    sources = {}
-    for name, part in PARTS.items():
-        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
-            sources[name] = CocoDetection(str(folder / part), str(folder / "annotations" / f"instances_{part}.json"))
+    sources = {name: _part(folder / part, folder / "annotations" / f"instances_{part}.json") for name, part in PARTS.items()}
     categories = sources["train"].coco.cats
     number = {category: label for label, category in enumerate(sorted(categories))}
     classes = tuple(categories[category]["name"] for category in number)
     return Coco(folder, classes, CocoPart(sources["train"], number), CocoPart(sources["test"], number))
+
+
+def _part(folder: Path, annotations: Path) -> CocoDetection:
+    """Images in ``folder``, all of which can be read, with ``annotations``."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # pycocotools prints its progress
+            source = CocoDetection(str(folder), str(annotations))
+        names = tuple(image["file_name"] for image in source.coco.imgs.values())
+    except (ValueError, KeyError, TypeError, AssertionError) as error:
+        fix = f"{annotations} is damaged ({type(error).__name__}: {error}); unpack it again"
+        raise InputError("data", "coco", fix) from error
+    require("data", "coco", names and source.coco.cats, f"{annotations} names no images or no categories; unpack it again")
+    _refuse_unreadable(folder, names, files.stamp(annotations))
+    return source
+
+
+@cache
+def _refuse_unreadable(folder: Path, names: tuple[str, ...], _stamp: tuple[int, int]) -> None:
+    """Raise an `InputError` that names an image which is missing or cut off; once in a process.
+
+    One that ends as a JPEG does is not decoded: 123,000 take seconds.
+    """
+    for file in (folder / name for name in names):
+        try:
+            with file.open("rb") as opened:
+                opened.seek(max(opened.seek(0, os.SEEK_END) - len(END), 0))
+                if opened.read() != END:
+                    with Image.open(file) as image:
+                        image.load()
+        except (OSError, SyntaxError) as error:
+            raise InputError("data", "coco", f"{file} cannot be read ({error}); unpack it again") from error

@@ -25,6 +25,7 @@ from studylib.data.imageset import ImageSet
 from studylib.errors import InputError, require
 
 NOT_MIRRORED = ("mnist", "notmnist", "omniglot", "sign_digits", "svhn")  # a mirrored sign is another sign
+ARRAYS = ("images", "labels", "split", "coarse_labels", "domain")  # what else a file holds is not read
 HIDDEN = {"coarse": ("coarse_labels", "coarse_classes"), "domain": ("domain", "domains")}
 
 
@@ -35,7 +36,12 @@ def find(name: str) -> Path | None:
 
 def names() -> list[str]:
     """Names of the sets in all folders."""
-    return sorted({file.stem for folder in paths.data_folders() for file in folder.glob("*.npz")})
+    return sorted({file.stem for folder in paths.data_folders() for file in inside(folder)})
+
+
+def inside(folder: Path) -> list[Path]:
+    """The npz files in ``folder``, sorted, without hidden ones: ``._NAME.npz`` is what macOS leaves beside a copy."""
+    return sorted(folder.glob("[!.]*.npz"))
 
 
 def read(file: Path) -> ImageSet:
@@ -90,7 +96,7 @@ def describe(file: Path) -> dict[str, Any]:
     """
     beside = file.with_suffix(".json")
     try:
-        about = json.loads(beside.read_text())
+        about = json.loads(beside.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         fix = f"cannot be read ({type(error).__name__}), and {file.name} needs it; put the description beside the set"
         raise InputError("data", beside.name, fix) from error
@@ -121,13 +127,13 @@ def unpack(file: Path, about: dict[str, Any]) -> dict[str, NDArray]:
     """
     try:
         with file.open("rb") as opened, numpy.load(opened, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+            arrays = {name: archive[name] for name in ARRAYS if name in archive.files}
     except (OSError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, LZMAError, ZlibError) as error:
         fix = f"cannot be unpacked ({type(error).__name__}: {error}); fetch or copy it again"
         raise InputError("data", file.name, fix) from error
 
     need = functools.partial(require, "data", file.name)
-    for name in ("images", "labels", "split"):
+    for name in ARRAYS[:3]:
         need(name in arrays, f"has no array {name!r}; it needs images, labels and split")
     images, count, classes = arrays["images"], len(arrays["images"]), len(about["classes"])
     shape = f"images are {images.shape} {images.dtype}, but must be (N, H, W, 1 or 3) uint8"
@@ -135,7 +141,7 @@ def unpack(file: Path, about: dict[str, Any]) -> dict[str, NDArray]:
     need(images.size > 0, "holds no images")
     if about.get("sha256_images_array") not in (None, _sha256_of(images)):
         raise _damaged(file, "sha256_images_array", _sha256_of(images), about)
-    for name in [name for name in ("labels", "split", "coarse_labels", "domain") if name in arrays]:
+    for name in [name for name in arrays if name != "images"]:
         array = arrays[name]
         need(array.shape == (count,), f"{name} is {array.shape}, but must be ({count},), one for each image")
         need(array.dtype.kind in "iu", f"{name} is {array.dtype}, but must be whole numbers")
@@ -145,7 +151,7 @@ def unpack(file: Path, about: dict[str, Any]) -> dict[str, NDArray]:
     need(highest < classes, f"labels go to {highest}, but {file.stem}.json names {classes} classes: 0 … {classes - 1}")
     need(arrays["split"].max() <= 1, f"split holds {arrays['split'].max()}, but must be 0 (train) or 1 (test)")
     arrays["images"] = numpy.ascontiguousarray(numpy.broadcast_to(images, (*images.shape[:3], 3)).transpose(0, 3, 1, 2))
-    return {name: arrays[name] for name in ("images", "labels", "split", "coarse_labels", "domain") if name in arrays}
+    return arrays
 
 
 def sha256(file: Path) -> str:

@@ -79,7 +79,7 @@ def read(notebook: Path) -> dict[str, Any]:
         InputError: it is not there, or is not a notebook of format 4.
     """
     if not notebook.is_file():
-        beside = sorted(file.name for file in notebook.parent.glob("*.ipynb")) if notebook.parent.is_dir() else []
+        beside = sorted(file.name for file in notebook.parent.glob("[!.]*.ipynb")) if notebook.parent.is_dir() else []
         near = f"; there are {', '.join(beside)}" if beside else ""
         raise InputError("notebook", str(notebook), f"no such file{near}")
     try:
@@ -130,12 +130,11 @@ def parameters_file(file: Path) -> dict[str, Any]:
 
     try:
         text = file.read_text(encoding="utf-8")
-        content, nodes = yaml.load(text, Loader=yaml.BaseLoader), yaml.compose(text, Loader=yaml.BaseLoader)
+        content = yaml.load(text, Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError("parameters file", str(file), f"cannot be read as YAML ({str(error).splitlines()[0]})") from error
     require("parameters file", str(file), isinstance(content, dict), "must be a mapping such as `scale: quick`")
-    for name in content:
-        require("parameters file", str(file), [key.value for key, _ in nodes.value].count(name) == 1, f"has {name} twice")
+    values.refuse_twice("parameters file", str(file), text)
     return content
 
 

@@ -249,7 +249,7 @@ def select(only: Iterable[str] = ()) -> list[Path]:
         InputError: unknown name, or there is no such notebook at all.
     """
     known = {}
-    for file in sorted(paths.NOTEBOOKS.glob("*.ipynb"), key=lambda file: (file.stem == page.CLAIMS, file.name)):
+    for file in sorted(paths.NOTEBOOKS.glob("[!.]*.ipynb"), key=lambda file: (file.stem == page.CLAIMS, file.name)):
         parameters = launch.declared(file)
         if "scale" in parameters and "method" not in parameters:
             known[file.stem] = file

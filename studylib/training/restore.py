@@ -218,7 +218,7 @@ def forget(run: Run, name: str) -> None:
     """Remove what was computed from other weights of a snapshot that is written: its features and the results of its epoch."""
     file = run.folder / name
     epoch = int(file.stem.removeprefix("epoch-"))
-    for results in (run.folder / "results").glob("*.json"):
+    for results in (run.folder / "results").glob("[!.]*.json"):
         if any(row["epoch"] == epoch for row in files.read_json(results)):
             results.unlink()
     for features in (paths.cache() / "features").glob(f"{run.name}-{file.stem}-*.pt"):
