@@ -223,11 +223,11 @@ def test_a_missing_set_says_where_it_was_searched(folder):
 
 
 def test_a_part_of_a_packed_set(folder):
-    names = [*data.splits.parts()["tiny_cog"]["level1"].classes, *data.splits.parts()["tiny_cog"]["level2"].classes]
+    names = [*data.splits.parts()["tiny_cog"]["coarse1"].classes, *data.splits.parts()["tiny_cog"]["coarse2"].classes]
     images = arrays()["images"][numpy.arange(32 * 4) % 15]
     labels, split = numpy.arange(32 * 4) % 32, (numpy.arange(32 * 4) >= 64).astype(int)
     pack(folder, "tiny_cog", {"classes": names}, images=images, labels=labels, split=split)
-    part = data.load("tiny_cog/level2")
+    part = data.load("tiny_cog/coarse2")
     assert part.classes == tuple(names[16:])
     assert part.labels.tolist() == [label - 16 for label in labels if label >= 16]
     assert "unknown" in refused("tiny_cog/level9")

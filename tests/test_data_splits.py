@@ -55,11 +55,13 @@ def test_parts_are_those_of_the_study():
     cifar, tiny = ({name: part.classes for name, part in splits.parts()[of].items()} for of in ("cifar100", "tiny_cog"))
     assert [len(cifar[part]) for part in ("natural", "artefact", "seen", "coarse8", "fine60")] == [70, 30, 48, 40, 60]
     assert all(len(cifar[f"level{level}"]) == 13 for level in range(1, 5))
-    assert all(len(tiny[f"level{level}"]) == 16 for level in range(1, 6))
+    assert all(len(tiny[f"coarse{level}"]) == 16 for level in range(1, 6))
+    assert [len(tiny[f"natural{level}"]) for level in range(1, 4)] == [16, 16, 48]
     assert len({*cifar["natural"], *cifar["artefact"]}) == len({*cifar["coarse8"], *cifar["fine60"]}) == 100
     graded = ("seen", "level1", "level2", "level3", "level4")
     assert {name for part in graded for name in cifar[part]} == {*cifar["natural"], *cifar["artefact"]}
-    assert len({name for part in tiny.values() for name in part}) == 80
+    for ranked in ("coarse", "natural"):
+        assert len({name for part, names in tiny.items() if part.startswith(ranked) for name in names}) == 80
     for parts in splits.parts().values():
         assert all(len(set(part.classes)) == len(part.classes) for part in parts.values())
     assert [part.images for part in splits.parts()["cifar100"].values()].count(None) == 7

@@ -106,6 +106,18 @@ def test_a_cell_shows_limits_where_the_plain_interval_leaves_them():
     assert cell == f"98.5 [{low:.1f}, {high:.1f}] (n = 2)" and high < 100
 
 
+def test_what_is_below_the_floor_of_a_real_set_is_marked():
+    rows = [{"method": method, "seed": 0, "measure": "linear_top1", "dataset": name, "value": value}
+            for name in ("rsscn7", "digits") for method, value in (("sl", 69.1), ("sl_mlp", 69.3))]  # fmt: skip
+    table = tables.summary(pd.DataFrame(rows))
+    assert table.to_numpy().tolist() == [
+        ["RSSCN7", "69.1 (n = 1) ↓", "69.3 (n = 1)", "69.2"],
+        ["handwritten digits", "69.1 (n = 1)", "69.3 (n = 1)", "·"],
+    ]
+    assert tables.FLOOR not in tables.summary(pd.DataFrame(rows[2:]))
+    assert r"69.1 (n = 1) $\downarrow$" in tables.latex(table, "x", "y") and "---: |" in tables.markdown(table)
+
+
 def test_interval_of_few_and_missing():
     mean, half, n = report.interval([math.nan, 5.0])
     assert (mean, n) == (5.0, 1) and math.isnan(half)

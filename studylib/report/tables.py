@@ -3,10 +3,13 @@
 import math
 import re
 from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 from studylib import files
 from studylib.errors import choose
@@ -14,8 +17,9 @@ from studylib.report import statistics, style
 from studylib.report.lineage import completed
 
 MISSING = "·"
-NUMBER = re.compile(r"(?:[+−-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?(?: ± [\d.]+)?(?: \[.*\])?|·)?(?: \(n = \d+\))?|nan")
-"""A cell with a number or none, its interval and n"""
+NUMBER = re.compile(r"(?:[+−-]?\d[\d.,]*(?:e[+-]?\d+)?(?: ?%)?(?: ± [\d.]+)?(?: \[.*\])?|·)?(?: \(n = \d+\))?(?: ↓)?|nan")
+"""A cell with a number or none, its interval and n, and a mark"""
+FLOOR = "Floor (↓ below)"
 HEADS = {
     "dataset": "Data set",
     "grid": "Grid",
@@ -68,6 +72,9 @@ def summary(
 ) -> pd.DataFrame:
     """Means with intervals over seeds as text, missing ones as ``·``, with names for readers.
 
+    Top-1 accuracies on real sets have what is reached without pre-training beside them (`floors`), and a mark where a mean is
+    below.
+
     Args:
         rows: columns of ``frame`` that lead the rows; with several measures one of them is ``measure``.
         columns: whose values head the columns.
@@ -87,18 +94,31 @@ def summary(
         found = {cell[columns]: cell for cell in part.to_dict("records")}
         for head in heads:
             cell = found.get(head)
-            row[_named(columns, head)] = (
-                number(cell["mean"], cell["half_width"], cell["n"], cell["measure"], limits=(cell["low"], cell["high"]))
-                if cell
-                else MISSING
-            )
+            row[_named(columns, head)] = _cell(cell) if cell else MISSING
         if difference:
             kept = statistics.select(frame, **dict(zip(rows, key, strict=True)))
             title = " − ".join(_named(columns, name) for name in reversed(difference))
             row[title] = _difference(kept, *difference, columns)
-        body.append(row)
+        floor = _floor(part.iloc[0])
+        body.append(row | ({} if math.isnan(floor) else {FLOOR: f"{floor:.1f}"}))
+    body = [row | {FLOOR: row.get(FLOOR, MISSING)} for row in body] if any(FLOOR in row for row in body) else body
     names = [HEADS.get(name, name) for name in rows] + [_named(columns, head) for head in heads]
     return pd.DataFrame(body) if body else pd.DataFrame(columns=names)
+
+
+@cache
+def floors() -> dict[str, float]:
+    """What is reached on a data set without pre-training, top-1 in %, from ``data/floors.yaml``."""
+    return yaml.safe_load((resources.files("studylib") / "data" / "floors.yaml").read_text())
+
+
+def _floor(cell: Mapping[str, Any]) -> float:
+    return floors().get(cell.get("dataset"), math.nan) if cell["measure"].endswith("_top1") else math.nan
+
+
+def _cell(cell: Mapping[str, Any]) -> str:
+    text = number(cell["mean"], cell["half_width"], cell["n"], cell["measure"], limits=(cell["low"], cell["high"]))
+    return f"{text} ↓" if cell["mean"] < _floor(cell) else text
 
 
 def _difference(frame: pd.DataFrame, a: str, b: str, column: str) -> str:
@@ -181,6 +201,7 @@ TEX = {
     "φ": r"$\phi$",
     "Π": r"$\Pi$",
     "…": r"\dots{}",
+    "↓": r"$\downarrow$",
 } | {mark: rf"\{mark}" for mark in "&%$#_{}"}
 
 
