@@ -179,6 +179,7 @@ def evaluate(
     if encoder and (choice := source.choice):
         print(f"{choice}; name another with --network")
     present = [name for name in every if name not in missing]
+    require("suite", suite_name, present, f"none of its sets is here: {'; '.join(missing.values())}")
     results = []
     options = {"layer": layer, "epoch": epoch, "measures": measures}
     for result in evaluate_sets(source, present, protocols or ("knn", "linear"), **options):
@@ -188,8 +189,12 @@ def evaluate(
             print(table(result.measures) + "\n")
         print(f"{result.dataset} done", file=sys.stderr)
         results.append(result)
-    if results:
-        print(table(accuracy_rows(results, mean=not missing)))
+    unfit = [(result.dataset, name, why) for result in results for name, why in result.unfit.items()]
+    if unfit and not any(result.accuracies for result in results):
+        raise unfit[0][2]
+    print(table(accuracy_rows(results, mean=not missing)))
+    for dataset, name, why in unfit:
+        print(f"left out: {name} on {dataset}: {why}")
     for why in missing.values():
         print(f"missing: {why}")
 

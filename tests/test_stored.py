@@ -9,19 +9,20 @@ import numpy
 import pytest
 import torch
 
-from studylib import data, files, study
+from studylib import data, files, study, suites
 from studylib.cli import main
 from studylib.config import resolve
 from studylib.data import packed
 from studylib.errors import InputError, RunError
-from studylib.evaluation import features
+from studylib.evaluation import features, table
 from studylib.evaluation.evaluate import Evaluation, evaluate
+from studylib.evaluation.probe import PROTOCOLS as PROTOCOLS_BY_NAME
 from studylib.methods import METHODS
 from studylib.models.encoder import Encoder
 from studylib.pool import Job
 from studylib.training import Run, checkpoint, train
 from studylib.training.record import find_run
-from studylib.transfer import Knn, RidgeProbe
+from studylib.transfer import Episodes, Knn, RidgeProbe
 
 PROTOCOLS = (Knn(), RidgeProbe())
 
@@ -271,6 +272,48 @@ def test_a_cut_table_of_epochs_is_named(runs):
         run.metrics()
     (run.folder / "metrics.jsonl").write_text('{"epoch": 1}\n{"epoch": 2}\n')
     assert run.metrics() == [{"epoch": 1}, {"epoch": 2}]
+
+
+def test_a_set_that_a_protocol_cannot_use_gets_its_reason_and_the_others_their_numbers(trained, folder, capsys, monkeypatch):
+    pack(folder)
+    asked = ["evaluate", "--run", str(trained), "-d", "toy", "--protocol", "episodes"]
+    reason = "episodes.ways=5: only 2 classes have 20 images; ask for fewer classes or queries"
+    assert main(asked) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"error: {reason}"
+    assert main([*asked, "--protocol", "knn", "-d", "digits"]) == 0
+    _, head, toy, digits, mean, left_out = capsys.readouterr().out.splitlines()
+    assert head.split() == ["data", "set", "knn", "episodes"]
+    assert toy.split()[0] == "toy" and toy.split()[2] == "·" != digits.split()[2]
+    assert mean.split()[3] == "·"  # no mean over a part of the sets
+    assert left_out == f"left out: episodes on toy: {reason}"
+    run = find_run(trained)
+    both = Evaluation(dataset="toy", measures="none", protocols=(Episodes(), RidgeProbe()))
+    with pytest.raises(InputError, match="episodes.ways=5"):
+        evaluate(run, both)
+    monkeypatch.setitem(PROTOCOLS_BY_NAME, "ridge", PROTOCOLS_BY_NAME["ridge"]._replace(carry_out=None))
+    assert {row["measure"] for row in evaluate(run, both, {})} >= {"ridge_top1"}  # computed, and kept
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["-d", "digits", "-d", "scenes"], "protocol='knn': is for image sets; scenes is not one"),
+        (["-d", "digits", "--layer", "stage3", "--protocol", "knn", "--protocol", "fine_tune"], "layer='stage3': fine-tuning"),
+        (["-d", "digits", "-d", "didgits"], "data='didgits': unknown"),
+        (["-d", "digits", "-d", "digits@fase"], "data='digits@fase'"),
+        (["-d", "digits", "-d", "broken"], "data='broken.npz': cannot be unpacked"),
+        (["--suite", "of_none"], "suite='of_none': none of its sets is here: data='flowers102': is in none of"),
+        (["--suite", "damaged"], "data='broken.npz': cannot be unpacked"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_before_anything_is_computed(trained, folder, capsys, monkeypatch, given, said):
+    (folder / "broken.npz").write_bytes(b"no archive")
+    about = {"classes": ["a", "b"], "sha256_npz": packed.sha256(folder / "broken.npz")}
+    (folder / "broken.json").write_text(json.dumps(about))
+    monkeypatch.setattr(suites, "suites", lambda: {"of_none": ["flowers102"], "damaged": ["digits", "broken"]})
+    monkeypatch.setattr(table, "evaluate", None)
+    assert main(["evaluate", "--run", str(trained), *given]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {said}")
 
 
 def test_an_output_that_is_a_folder_is_refused(trained, tmp_path, capsys):

@@ -9,7 +9,7 @@ from typing import Any
 from studylib import device as devices
 from studylib import files, precision
 from studylib.data import DETECTION, checksum, find, load
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 from studylib.evaluation.features import PROTOCOL as EXTRACTION
 from studylib.evaluation.features import extract
 from studylib.evaluation.measure import MEASURES
@@ -41,6 +41,8 @@ class Evaluation:
             if (name_of(protocol) == "detection") != detection:
                 fix = f"is for {'sets with boxes' if not detection else 'image sets'}; {self.dataset} is not one"
                 raise InputError("protocol", name_of(protocol), fix)
+            other = [layer for layer in self.layers if layer != "stage5"] if PROTOCOLS[name_of(protocol)].of_output else []
+            require("layer", " ".join(other), not other, "fine-tuning and detection start from the encoder's output, stage5")
         if detection and self.measures != "none":
             raise InputError("measures", self.measures, f"must be none for {self.dataset}, whose images have no class")
 
@@ -89,22 +91,36 @@ def cached(source: Run | External, evaluation: Evaluation) -> list[Path]:
     return [part.file(source) for part in parts(evaluation)]
 
 
-def evaluate(source: Run | External, evaluation: Evaluation) -> list[dict[str, Any]]:
+def evaluate(
+    source: Run | External, evaluation: Evaluation, unfit: dict[str, InputError] | None = None
+) -> list[dict[str, Any]]:
     """Rows (dataset, epoch, layer, split, protocol, measure, value) of one evaluation; each part is kept once it is computed.
 
     Accuracies are in %. Measures are computed on the ``train`` and on the ``test`` rows of the data set and say so.
 
+    Args:
+        unfit: receives, by their names, what keeps protocols from using the data set; they have no rows then. Without it the
+            first is raised, once all else is computed.
+
     Raises:
         InputError: a data set that cannot be read or that a protocol cannot use, or a run that was trained on other images.
     """
+    found: dict[str, InputError] = {}
     missing = [part for part in parts(evaluation) if not part.file(source).exists()]
     if missing:
         with precision.kernels(devices.find(), "float32"):
-            _compute(source, evaluation, missing)
-    return [row for file in cached(source, evaluation) for row in files.read_json(file)]
+            found = _compute(source, evaluation, missing)
+    if unfit is None:
+        for error in found.values():
+            raise error
+    else:
+        unfit |= found
+    return [row for file in cached(source, evaluation) if file.exists() for row in files.read_json(file)]
 
 
-def _compute(source: Run | External, evaluation: Evaluation, missing: list[Part]) -> None:
+def _compute(source: Run | External, evaluation: Evaluation, missing: list[Part]) -> dict[str, InputError]:
+    """Computes what is ``missing``; what keeps protocols, by their names, from using the data set."""
+    unfit = {}
     if isinstance(source, Run):
         refuse_other_data([source])
     wanted = {part.layer for part in missing}
@@ -123,6 +139,11 @@ def _compute(source: Run | External, evaluation: Evaluation, missing: list[Part]
                 measured = MEASURES[part.task].rows(images, features, upstream, part.layer, split)
                 rows += [{"split": split} | row for row in measured]
         else:
-            rows += probe(Subject(source, evaluation.epoch, images, features, part.layer), part.task)
+            try:
+                rows += probe(Subject(source, evaluation.epoch, images, features, part.layer), part.task)
+            except InputError as error:
+                unfit[part.kind] = error
+                continue
         at = {"dataset": evaluation.dataset, "epoch": epoch, "layer": part.layer}
         files.write_json(part.file(source), [at | row for row in rows])
+    return unfit

@@ -62,17 +62,6 @@ def _trained(run: Callable, *, frozen: bool = False) -> Callable[[Subject, Any],
         known = {"features": subject.seen.layers["stage5"].cpu()} if frozen else {}
         return run(transfer.trainable(subject.source, subject.epoch), subject.images, protocol, **known)
 
-    return _of_output(carry_out)
-
-
-def _of_output(run: Callable[[Subject, Any], Any]) -> Callable[[Subject, Any], Any]:
-    """``run``, which trains the encoder and refuses any layer but its output."""
-
-    def carry_out(subject: Subject, protocol: Any) -> Any:
-        if subject.layer != "stage5":
-            raise InputError("layer", subject.layer, "fine-tuning and detection start from the encoder's output, stage5")
-        return run(subject, protocol)
-
     return carry_out
 
 
@@ -85,6 +74,8 @@ class Protocol(NamedTuple):
     version: int
     """raised when its results change, so that its stored results, and no others, are computed again; what several protocols
     share counts for each of them"""
+    of_output: bool = False
+    """whether it trains the encoder, and so starts from its output alone"""
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -98,14 +89,15 @@ PROTOCOLS: dict[str, Protocol] = {
     "ridge": Protocol(transfer.RidgeProbe, _frozen(transfer.ridge_probe), 4),
     "episodes": Protocol(transfer.Episodes, lambda subject, protocol: transfer.episode_accuracy(*subject.whole, protocol), 4),
     "per_class": Protocol(transfer.PerClass, _frozen(transfer.per_class_accuracy), 4),
-    "fine_tune": Protocol(transfer.FineTune, _trained(transfer.fine_tune_accuracy), 4),
+    "fine_tune": Protocol(transfer.FineTune, _trained(transfer.fine_tune_accuracy), 4, True),
     "detection": Protocol(
         transfer.Detection,
-        _of_output(lambda it, protocol: transfer.detection_accuracy(it.source, it.images, protocol, epoch=it.epoch)),
+        lambda it, protocol: transfer.detection_accuracy(it.source, it.images, protocol, epoch=it.epoch),
         5,
+        True,
     ),
-    "linear_fine_tune": Protocol(transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True), 4),
-    "memory_fine_tune": Protocol(transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True), 4),
+    "linear_fine_tune": Protocol(transfer.LinearFineTune, _trained(transfer.linear_fine_tune_accuracy, frozen=True), 4, True),
+    "memory_fine_tune": Protocol(transfer.MemoryFineTune, _trained(transfer.memory_fine_tune_accuracy, frozen=True), 4, True),
 }
 
 RENAMED = {"path": "linear"}

@@ -1,10 +1,10 @@
 """The table of `studylib evaluate`: an encoder's accuracies on data sets, and what its features measure."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from studylib.errors import choose
+from studylib.errors import InputError, choose
 from studylib.evaluation.evaluate import Evaluation, evaluate
 from studylib.evaluation.probe import default, known
 from studylib.external import External
@@ -23,6 +23,8 @@ class SetResult:
     """fits that did not converge everywhere"""
     measures: list[dict[str, str]]
     """rows (measure, protocol, value); none if they were not asked for"""
+    unfit: dict[str, InputError] = field(default_factory=dict)
+    """protocol -> why the set is not one for it"""
 
 
 def evaluate_sets(
@@ -37,18 +39,21 @@ def evaluate_sets(
     """The result on each of ``datasets``, once it is computed, by the ``protocols`` with their default settings.
 
     Raises:
-        InputError: there is no such protocol, layer or epoch, or a data set that a protocol cannot use.
+        InputError: there is no such protocol, layer or epoch, or a protocol is not for that kind of set or layer; before
+            anything is computed.
     """
     choose("layer", layer, source.layers)
     names = [known(name) for name in protocols]
-    for dataset in datasets:
-        settings = tuple(default(name, dataset) for name in names)
-        kinds = {"measures": "all" if measures else "none", "protocols": settings}
-        rows = evaluate(source, Evaluation(dataset=dataset, layers=(layer,), epoch=epoch, **kinds))
-        described = [protocol.describe() for protocol in settings]
+    kinds = {"layers": (layer,), "epoch": epoch, "measures": "all" if measures else "none"}
+    settings = {dataset: tuple(default(name, dataset) for name in names) for dataset in datasets}
+    for evaluation in [Evaluation(dataset=dataset, protocols=these, **kinds) for dataset, these in settings.items()]:
+        unfit: dict[str, InputError] = {}
+        rows = evaluate(source, evaluation, unfit)
+        described = [protocol.describe() for protocol in evaluation.protocols]
         rows = [row for row in rows if row["split"] != "train" or row["protocol"] in described]
         yield SetResult(
-            dataset,
+            evaluation.dataset,
+            unfit=unfit,
             accuracies={
                 row["measure"].replace("_top1", ""): row["value"]
                 for row in rows
