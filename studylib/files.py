@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 from studylib.errors import InputError, RunError, require
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-ON_DISK = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS)  # what a user mends, not we
+ON_DISK = (*FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR)  # what a user mends, not we
 
 
 def write(path: Path, content: Callable[[BinaryIO], Any]) -> None:

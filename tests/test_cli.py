@@ -96,7 +96,15 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, capsys, arguments, said
 
 
 @pytest.mark.parametrize(
-    "arguments", ["pretrain --scale smoke --method sl", "run {notebook}", "reproduce --scale smoke", "data fetch cifar100"]
+    "arguments",
+    [
+        "pretrain --scale smoke --method sl",
+        "run {notebook}",
+        "reproduce --scale smoke",
+        "data fetch cifar100",
+        "plan --scale smoke",
+        "publish-results --scale smoke",
+    ],
 )
 def test_unwritable_runs_folder_is_refused_before_compute(tmp_path, monkeypatch, capsys, arguments):
     (tmp_path / "file").touch()

@@ -16,11 +16,14 @@ def keep(name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
     """The tensors that ``make`` returns, from the cache if it holds them under ``name``.
 
     A missing or damaged file is made anew, by one process while others wait. The tensors are mapped from the file, not read.
+
+    Raises:
+        InputError: the cache cannot be written.
     """
     file = paths.cache() / "data" / f"{name}.pt"
     if (found := _read(file)) is not None:
         return found
-    file.parent.mkdir(parents=True, exist_ok=True)
+    files.usable(file.parent, "STUDYLIB_RUNS")
     with FileLock(file.with_suffix(".lock")):
         if (found := _read(file)) is None:
             found = make()
