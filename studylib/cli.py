@@ -179,7 +179,7 @@ def evaluate(
     if encoder and (choice := source.choice):
         print(f"{choice}; name another with --network")
     present = [name for name in every if name not in missing]
-    require("suite", suite_name, present, f"none of its sets is here: {'; '.join(missing.values())}")
+    require("suite", suite_name, present, f"none of its sets is here: {next(iter(missing.values()), '')}")
     results = []
     options = {"layer": layer, "epoch": epoch, "measures": measures}
     for result in evaluate_sets(source, present, protocols or ("knn", "linear"), **options):
