@@ -3,6 +3,7 @@
 Exit codes: 0 done · 1 failed · 2 bad input · 75 stopped by SIGTERM with everything saved, call again · 130 Ctrl-C.
 """
 
+import io
 import shlex
 import sys
 import time
@@ -18,6 +19,9 @@ from studylib.errors import RESUME_EXIT, InputError, RunError, require
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the command line ``arguments`` (by default the process's own)."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal's encoding lacks ends nothing
     try:
         return studylib.main(args=arguments, prog_name="studylib", standalone_mode=False) or 0
     except click.exceptions.NoArgsIsHelpError as error:

@@ -1,5 +1,6 @@
 """The command line: bad input is one line on stderr with exit code 2; help is there and loads nothing."""
 
+import io
 import subprocess
 import sys
 
@@ -174,6 +175,14 @@ def test_data_list_is_a_table(capsys):
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split()[:2] == ["name", "where"]
     assert any(row.startswith("glyphs ") for row in rows)
+
+
+def test_names_that_the_terminal_cannot_show_end_nothing(tmp_path, monkeypatch):
+    (tmp_path / "\u6f22.npz").write_bytes(b"no archive")
+    out = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="latin-1", write_through=True))
+    assert cli.main(["data", "check", str(tmp_path)]) == 2
+    assert b"\\u6f22  " in out.getvalue()
 
 
 def test_data_check_tells_which_file_is_damaged(tmp_path, capsys):
