@@ -51,7 +51,7 @@ class Notebook:
         if seeds is not None:
             check_seeds(values.read("seeds", seeds, int))
         self.overrides = values.assignments(values.words("settings", settings or ""), "settings")
-        config.resolve(scale, "sl", 0, self.overrides)  # refuses an unknown setting
+        config.resolve(scale, parameters.get("method", "sl"), 0, self.overrides)  # refuses an unknown setting
         self.name, self.scale, self.seeds = name, scale, seeds or 0
         given = {"scale": scale, "seeds": seeds, "settings": settings}
         self.parameters = {key: value for key, value in given.items() if value is not None} | parameters

@@ -177,6 +177,12 @@ def test_settings_in_quotes_may_hold_blanks():
     }
 
 
+def test_settings_of_a_method_alone_are_those_of_the_notebook_that_takes_it():
+    assert Notebook("pretrain", scale="smoke", settings="look.k=8", method="look").overrides == {"look.k": "8"}
+    with pytest.raises(InputError, match="look={'k': 8}: sl does not use it"):
+        Notebook("03_trex", scale="smoke", settings="look.k=8")
+
+
 def test_data_sets_are_those_of_the_scale():
     study, content = Notebook("test", scale="quick"), scale("quick")
     assert study.upstream == content.upstream
