@@ -56,7 +56,6 @@ class External:
         Raises:
             InputError: the file is not there or cannot be read.
         """
-        require("encoder", str(self.file), self.file.is_file(), "is not a file")
         carried = getattr(read(self.file), "_metadata", {}).get(CONSTANTS, {})
         given = {"size": self.size, "mean": self.mean, "std": self.std, "stem": self.stem or None}
         usual = {"size": 224, "mean": IMAGENET_MEAN, "std": IMAGENET_STD, "stem": ""}
@@ -144,8 +143,9 @@ def read(file: Path) -> Any:
     """What a checkpoint holds; only tensors and plain values are read, no code is run.
 
     Raises:
-        InputError: it cannot be read that way.
+        InputError: it is not there, or cannot be read that way.
     """
+    require("encoder", str(file), file.is_file(), "is not a file")
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # full t-ReX checkpoints hold their arguments
             return torch.load(file, map_location="cpu", weights_only=True)

@@ -167,7 +167,7 @@ class Notebook:
             size: side of the images that they get, in pixels; 0 for what the file carries, or 224.
 
         Raises:
-            InputError: a file cannot be read.
+            InputError: a file cannot be read, or holds no ResNet.
         """
         given = values.words("encoders", files)
         self.encoders = [External(Path(file).expanduser().absolute(), size=size or None) for file in given]

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from studylib import grids, study
+from studylib import config, grids, study
 from studylib.config import resolve
 from studylib.errors import InputError
+from studylib.models.encoder import Encoder
 from studylib.notebook import Notebook
 from studylib.report import claims
 
@@ -52,7 +53,8 @@ def test_encoders_in_files_are_named_in_the_lineage(runs, tmp_path: Path):
         book.add_encoders(str(tmp_path / "nothing.pth"), 64)
     files = [tmp_path / "one.pth", tmp_path / "two.pth"]
     for number, file in enumerate(files):
-        torch.save({"weights": torch.full((1,), number)}, file)
+        weights = Encoder(config.Encoder(width=1)).state_dict()
+        torch.save({"weights": weights | {"bn1.bias": torch.full((1,), float(number))}}, file)
     book.lineage["runs"] = ["sl-1"]
     book.add_encoders(" ".join(map(str, files)), 64)
     assert [name.partition("-")[0] for name in book.lineage["runs"]] == ["one", "sl", "two"]
