@@ -34,6 +34,7 @@ def house(tmp_path, monkeypatch):
     (tmp_path / "package" / "model.py").write_text("width = 1")
     for name in ("00_one", "01_two"):
         write_notebook(paths.NOTEBOOKS / f"{name}.ipynb", "print(1)", parameters=SCALE)
+    (paths.NOTEBOOKS / "._00_one.ipynb").write_bytes(b"\0\5\26\7")  # macOS leaves it beside a copy
     write_notebook(paths.NOTEBOOKS / "pretrain.ipynb", "print(1)", parameters=f"{SCALE}\nmethod: str = 'sl'  # which")
     return tmp_path
 
