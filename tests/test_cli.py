@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import pytest
+import torchvision
+from PIL import Image
 from test_launch import PARAMETERS, write_notebook
 
 from studylib import __version__, cli
@@ -183,6 +185,16 @@ def test_names_that_the_terminal_cannot_show_end_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding="latin-1", write_through=True))
     assert cli.main(["data", "check", str(tmp_path)]) == 2
     assert b"\\u6f22  " in out.getvalue()
+
+
+def test_a_cut_image_of_a_download_is_told_with_what_to_delete(runs, monkeypatch, capsys):
+    picture = io.BytesIO()
+    Image.effect_noise((64, 64), 80).save(picture, "png")
+    cut = Image.open(io.BytesIO(picture.getvalue()[:1000]))
+    monkeypatch.setattr(torchvision.datasets, "Flowers102", lambda root, download, **options: [(cut, 0)])
+    assert cli.main(["data", "fetch", "flowers102"]) == 1
+    said = f"truncated); delete {runs / 'cache' / 'torchvision' / 'flowers102'} and call again\n"
+    assert capsys.readouterr().err.endswith(said)
 
 
 def test_data_check_tells_which_file_is_damaged(tmp_path, capsys):

@@ -56,7 +56,7 @@ def fetch(name: str, size: int = 64) -> Path:
 
     Raises:
         InputError: the name is unknown or the size is not in 8 … 1024.
-        RunError: the download failed.
+        RunError: the download failed, or an image of it cannot be read.
     """
     source = sources()[choose("data", name, sources())]
     require("size", size, 8 <= size <= 1024, "is the side of the images in pixels: must be in 8 … 1024")
@@ -103,7 +103,10 @@ def _download(name: str, source: Source, folder: Path, size: int | None) -> tupl
         reason = " ".join(str(error).split()) or type(error).__name__
         mend = f"check the network and call again, or name a folder with {name}.npz and {name}.json in STUDYLIB_DATA"
         raise RunError(f"{name}: the download failed ({reason}); {mend}") from error
-    rows = [(_pixels(image, size), int(label), split) for part, split in parts for image, label in part]
+    try:
+        rows = [(_pixels(image, size), int(label), split) for part, split in parts for image, label in part]
+    except (OSError, SyntaxError) as error:  # as Pillow tells of what is cut off or no image
+        raise RunError(f"{name}: an image cannot be read ({error}); delete {folder} and call again") from error
     images, labels, split = (numpy.array(column) for column in zip(*rows, strict=True))
     if drawn:
         split[first(torch.from_numpy(labels), source.test).numpy()] = 1
