@@ -387,6 +387,19 @@ def test_samples_shows_the_first_images_of_each_class():
         report.samples(images.astype(float), labels, list("abcde"))
 
 
+def test_a_dollar_sign_in_a_class_is_no_mathematics():
+    images, labels = np.zeros((4, 3, 8, 8), dtype=np.uint8), np.array([0, 1, 0, 1])
+    figure, data = report.samples(images, labels, [r"$\frac{", "a $5 note"], per_class=1)
+    assert drawn(figure) and list(data["class"]) == [r"$\frac{", "a $5 note"]
+    features = {"sl": np.random.default_rng(0).normal(size=(12, 3))}
+    classes = np.arange(12) % 2
+    figure, _ = report.embedding(features, classes, ("$x$", "$"), hidden=classes, hidden_classes=("a$", "b$"), perplexity=3.0)
+    assert drawn(figure)
+    pictures = np.zeros((12, 3, 8, 8), dtype=np.uint8)
+    names = {"hidden": classes, "hidden_classes": ("$a", "$b")}
+    assert drawn(report.mode_images(pictures, classes, ("$x$", "$"), features, chosen=("$x$", "$"), **names)[0])
+
+
 def test_styles_tell_methods_apart():
     looks = list(style.METHODS.values())
     assert len({look.label for look in looks}) == len({look.colour for look in looks}) == len(looks)

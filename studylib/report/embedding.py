@@ -99,8 +99,12 @@ def _draw(axes: Axes, place: np.ndarray, labels: np.ndarray, marks: np.ndarray) 
 
 def _legend(figure: Figure, classes: Sequence[str], hidden: Sequence[str]) -> None:
     kept = {"linestyle": "none", "markersize": 4.5, "markeredgewidth": 0}
-    handles = [Line2D([], [], color=style.CLASS_COLOURS[i], marker="o", label=name, **kept) for i, name in enumerate(classes)]
+    handles = [
+        Line2D([], [], color=style.CLASS_COLOURS[i], marker="o", label=style.verbatim(name), **kept)
+        for i, name in enumerate(classes)
+    ]
     handles += [
-        Line2D([], [], color="0.35", marker=style.CLASS_MARKERS[i], label=name, **kept) for i, name in enumerate(hidden)
+        Line2D([], [], color="0.35", marker=style.CLASS_MARKERS[i], label=style.verbatim(name), **kept)
+        for i, name in enumerate(hidden)
     ]
     figure.legend(handles=handles, loc="outside right center", handletextpad=0.2)

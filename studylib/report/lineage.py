@@ -1,14 +1,13 @@
 """Where a figure or table comes from: runs, notebook, parameters, commit and versions, without paths, hosts or names."""
 
-import json
 import platform
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from studylib import paths
-from studylib.training.record import commit
+from studylib import files, paths
+from studylib.training.record import anew, commit
 
 LIBRARIES = ("studylib", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
@@ -51,8 +50,8 @@ def completed(lineage: Mapping[str, Any]) -> dict[str, Any]:
     for run in lineage.get("runs", ()):
         config, record = (paths.runs() / run / name for name in ("config.json", "record.json"))
         if config.exists() and record.exists():
-            checksum = json.loads(record.read_text())[0]["data_sha256"]
-            found.setdefault(json.loads(config.read_text())["data"], set()).add(checksum)
+            checksum = files.read_json(record, anew(config.parent))[0]["data_sha256"]
+            found.setdefault(files.read_json(config, anew(config.parent))["data"], set()).add(checksum)
     data = {name: ", ".join(sorted(checksums)) for name, checksums in found.items()} | dict(lineage.get("data", {}))
     return dict(lineage) | ({"data": dict(sorted(data.items()))} if data else {})
 

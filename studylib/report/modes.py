@@ -91,7 +91,7 @@ def mode_images(
             tables += _draw(panels[down, across], images, shown, marks, hidden_classes, nearest, method, name)
             if down == 0:
                 panels[down, across].set_title(style.look(method).label)
-        panels[down, 0].set_ylabel(name)
+        panels[down, 0].set_ylabel(style.verbatim(name))
     width = style.WIDTHS[2] / len(methods) - (1.15 if marks is not None else 0.45)  # inches left for the images, about
     pitch = width / nearest * (images.shape[2] + GAP) / (images.shape[3] + GAP)
     figure.set_figheight(len(chosen) * (clusters * pitch + 0.1) + 0.45)
@@ -133,7 +133,7 @@ def _draw(
     data, ticks = [], []
     for y, (share, members, near) in enumerate(shown):
         label, pure = _most(marks[members], names) if marks is not None else ("", np.nan)
-        ticks.append(f"{share:.0%}" + (f": {label} {pure:.0%}" if label else ""))
+        ticks.append(f"{share:.0%}" + (f": {style.verbatim(label)} {pure:.0%}" if label else ""))
         for x, row in enumerate(near):
             sheet[y * height : (y + 1) * height - GAP, x * width : (x + 1) * width - GAP] = images[row].transpose(1, 2, 0)
             at = {"method": method, "class": of, "cluster": y, "share": share, "hidden": label, "hidden_share": pure}

@@ -53,7 +53,7 @@ def samples(
                 shown.append({"row": int(row), "class": classes[label]})
         panel.imshow(sheet, interpolation="nearest")
         panel.set_xticks([])
-        panel.set_yticks([(y + 0.5) * height for y in range(len(names))], [classes[label] for label in names])
+        panel.set_yticks([(y + 0.5) * height for y in range(len(names))], [style.verbatim(classes[label]) for label in names])
         panel.tick_params(length=0, pad=2)
         panel.grid(visible=False)
         panel.spines[:].set_visible(False)

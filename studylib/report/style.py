@@ -222,6 +222,11 @@ def dataset_label(dataset: str) -> str:
     return " ".join(word for word in words if word)
 
 
+def verbatim(name: str) -> str:
+    """``name``, such as that of a class, without Matplotlib's mathematics: a dollar sign is a dollar sign."""
+    return name.replace("$", r"\$")
+
+
 def grid(figure: Figure, count: int, most: int, **options: Any) -> list[Axes]:
     """``count`` axes in rows of at most ``most``; places left over stay empty."""
     columns = min(count, most)
