@@ -27,7 +27,7 @@ def frame(seeds=2) -> pd.DataFrame:
                 rows.append(row(method, seed, "phi", 2.0, epoch, protocol="not squared"))
             rows += [row(method, seed, "redundancy", 0.5), row(method, seed, "knn_top1", 70.0)]
             rows.append(row(method, seed, "linear_top1", 99.0, layer="stage4"))
-            cost = {"seconds_per_epoch": 3.0, "passes": with_gradient, "passes_without_gradient": without}
+            cost = {"fastest_epoch": 3.0, "passes": with_gradient, "passes_without_gradient": without}
             rows += [row(method, seed, name, value, layer="", split="train") for name, value in cost.items()]
     return pd.DataFrame(rows)
 
@@ -35,7 +35,7 @@ def frame(seeds=2) -> pd.DataFrame:
 def test_overview_has_one_row_of_each_measure_in_the_order_of_the_table():
     found = report.overview(frame(), "glyphs", ["greek", "digits"])
     order = ["knn_top1", "linear_top1", "linear_top1_log_odds", "phi", "redundancy"]
-    assert list(dict.fromkeys(found.measure)) == [*order, "seconds_per_epoch", "passes", "passes_without_gradient"]
+    assert list(dict.fromkeys(found.measure)) == [*order, "fastest_epoch", "passes", "passes_without_gradient"]
     assert not found.duplicated(["method", "seed", "measure"]).any()
     assert set(found.epoch) == {4}
     assert set(found[found.measure == "phi"].value) == {1.0}

@@ -7,7 +7,7 @@ import pandas as pd
 from studylib.report import statistics
 
 UPSTREAM = ("knn_top1", "linear_top1")
-COST = ("seconds_per_epoch", "passes", "passes_without_gradient")
+COST = ("fastest_epoch", "passes", "passes_without_gradient")
 """Seconds on this machine; passes of a whole image through the encoder for each training image, with gradient and without"""
 
 

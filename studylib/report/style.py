@@ -122,6 +122,7 @@ MEASURES = {
     "monitor_knn_top1": Measure(label="kNN while training, training images, top-1 (%)", decimals=1),
     "seconds": Measure(label="Pre-training time (s)", decimals=0, bounds=POSITIVE),
     "seconds_per_epoch": Measure(label="Time per epoch (s)", decimals=1, bounds=POSITIVE),
+    "fastest_epoch": Measure(label="Fastest epoch (s)", decimals=1, bounds=POSITIVE),
     "images_per_s": Measure(label="Training images per second", decimals=0, bounds=POSITIVE),
     "passes": Measure(label="Encoder passes per image", decimals=2, bounds=POSITIVE),
     "passes_without_gradient": Measure(label="Passes of the average", decimals=2, bounds=POSITIVE),
