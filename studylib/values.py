@@ -5,6 +5,7 @@ import math
 import shlex
 import typing
 from collections.abc import Sequence
+from contextlib import suppress
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -51,17 +52,23 @@ def coerce(field: str, value: Any, kind: Any) -> Any:
     if typing.get_origin(kind) is dict:
         require(field, value, isinstance(value, dict), "must be names with values")
         return value
+    parts = as_list(value)
+    if kinds[-1] is Ellipsis:
+        require(field, value, parts is not None, "must be a list, such as [a, b]")
+        kinds = kinds[:1] * len(parts)
+    fix = f"must be a list of {len(kinds)}, such as [0.25, 1.0]"
+    require(field, value, parts is not None and len(parts) == len(kinds), fix)
+    return tuple(read(field, part, kind) for part, kind in zip(parts, kinds, strict=True))
+
+
+def as_list(value: Any) -> Sequence[Any] | None:
+    """``value`` if it is a list, or what text says of one, ``[0.25, 1.0]`` or ``(0.25, 1.0)``; None if it is not."""
     if isinstance(value, str):
         import yaml
 
-        value = yaml.safe_load(value.replace("(", "[").replace(")", "]"))
-    listed = isinstance(value, list | tuple)
-    if kinds[-1] is Ellipsis:
-        require(field, value, listed, "must be a list, such as [a, b]")
-        kinds = kinds[:1] * len(value)
-    fix = f"must be a list of {len(kinds)}, such as [0.25, 1.0]"
-    require(field, value, listed and len(value) == len(kinds), fix)
-    return tuple(read(field, part, kind) for part, kind in zip(value, kinds, strict=True))
+        with suppress(yaml.YAMLError):
+            value = yaml.safe_load(value.replace("(", "[").replace(")", "]"))
+    return value if isinstance(value, list | tuple) else None
 
 
 def build(kind: type, settings: dict[str, Any], prefix: str = "") -> Any:

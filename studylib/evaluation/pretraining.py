@@ -15,8 +15,9 @@ def rows(run: Run) -> list[dict[str, Any]]:
     """Rows (dataset, epoch, layer, split, protocol, measure, value) of a finished run.
 
     ``monitor_knn_top1`` is in %, of a tenth of the training images, at each epoch that was monitored. Of the whole run:
-    ``seconds`` in all, as medians over epochs ``seconds_per_epoch`` and ``images_per_s``, and ``fastest_epoch`` in seconds, which
-    other work on the machine disturbs least; ``passes`` and ``passes_without_gradient`` of whole images for each training image.
+    ``seconds`` in all, as medians over epochs ``seconds_per_epoch`` and ``images_per_s``, and the seconds of the
+    ``fastest_epoch``, which other work on the machine disturbs least; ``passes`` and ``passes_without_gradient`` of whole
+    images for each training image.
     """
     about = {"dataset": run.config.data, "layer": "stage5", "split": "train", "measure": MONITORED}
     about["protocol"] = f"kNN: cosine, k=20, a tenth of the training images among {run.config.monitor.gallery} others"

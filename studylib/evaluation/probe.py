@@ -11,7 +11,7 @@ from torch import Tensor
 
 from studylib import device as devices
 from studylib import transfer
-from studylib.errors import InputError, choose
+from studylib.errors import InputError, choose, require
 from studylib.evaluation.features import Features
 from studylib.external import External
 from studylib.training import Run
@@ -36,8 +36,13 @@ class Subject:
 
     @property
     def parts(self) -> tuple[Tensor, Tensor, Tensor, Tensor, int]:
-        """Training features and labels, test features and labels, and the number of classes."""
+        """Training features and labels, test features and labels, and the number of classes.
+
+        Raises:
+            InputError: there are none of training or of test images.
+        """
         rows = *self.seen.part(self.layer, "train"), *self.seen.part(self.layer, "test")
+        require("data", self.seen.name, all(map(len, rows)), "has no training images, or no test images")
         return *(values.to(self.device) for values in rows), self.seen.num_classes
 
     @property
