@@ -52,7 +52,7 @@ def steps(method: str, overrides: dict) -> dict:
     return {"losses": torch.stack(losses), "gradients": gradients, "state": model.state_dict()}
 
 
-LONG = ("trex", {"optimisation.epochs": 3, "optimisation.batch": 128, "monitor.every": 0})
+LONG = ("trex", {"optimisation.epochs": 8, "optimisation.batch": 128, "monitor.every": 0})
 """trained to the end here, stopped and resumed by the command line"""
 
 
