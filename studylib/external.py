@@ -5,6 +5,8 @@ Any file with a ResNet under torchvision's names, however deep it lies inside a 
 
 import argparse
 import hashlib
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from studylib import config, paths
+from studylib import config, files, paths
 from studylib.errors import InputError, choose, require
 from studylib.models.encoder import BLOCKS, STAGES, Encoder, Normalise
 
@@ -146,6 +148,8 @@ def read(file: Path) -> Any:
         InputError: it is not there, or cannot be read that way.
     """
     require("encoder", str(file), file.is_file(), "is not a file")
+    with suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
+        files.refuse_bomb(archive, "encoder", file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # full t-ReX checkpoints hold their arguments
             return torch.load(file, map_location="cpu", weights_only=True)

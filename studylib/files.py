@@ -6,10 +6,13 @@ import json
 import os
 import shutil
 import tempfile
+import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
+
+import psutil
 
 from studylib.errors import InputError, RunError, require
 
@@ -103,6 +106,13 @@ def read_json(path: Path, fix: str = "delete it, and it is made again", *, lines
         return json.loads(f"[{','.join(text.splitlines())}]" if lines else text)
     except ValueError as error:
         raise InputError("file", str(path), f"is no whole JSON ({error}); {fix}") from error
+
+
+def refuse_bomb(archive: zipfile.ZipFile, field: str, file: Path) -> None:
+    """Raise an `InputError` if what a zip unpacks to does not fit the memory that is free: few bytes may say they are many."""
+    size, free = sum(item.file_size for item in archive.infolist()), psutil.virtual_memory().available
+    fix = f"unpacks to {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free; do not trust it, or free more"
+    require(field, str(file), size <= free, fix)
 
 
 def usable(folder: Path, field: str) -> Path:

@@ -9,6 +9,8 @@ import io
 import json
 import math
 import re
+import types
+import zipfile
 
 import hypothesis
 import numpy
@@ -17,7 +19,7 @@ import torch
 import yaml
 from hypothesis import strategies as st
 
-from studylib import cli, data, method_table, paths, training
+from studylib import cli, data, files, method_table, paths, training
 from studylib import scale as scales
 from studylib.config import field_names
 from studylib.data import packed
@@ -261,6 +263,26 @@ def test_packed_files_that_are_cut_or_damaged(folder, share, cut):
     content[place] ^= 0x5A
     (folder / "toy.npz").write_bytes(content[:place] if cut else content)
     assert "toy" in train_on(folder)
+
+
+def test_what_unpacks_to_more_than_the_memory_is_refused(folder, tmp_path, monkeypatch, empty_cache):
+    described(folder)
+    torch.save({"conv1.weight": torch.zeros(64, 3, 7, 7)}, tmp_path / "encoder.pth")
+    with zipfile.ZipFile(tmp_path / "runs.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("manifest.json", b" " * 10**6)
+    monkeypatch.setattr(files.psutil, "virtual_memory", lambda: types.SimpleNamespace(available=1000))
+    assert "toy.npz" in (said := train_on(folder)) and "unpacks to 0.0 GiB" in said
+    assert "unpacks to" in refused("evaluate", "--encoder", str(tmp_path / "encoder.pth"), "-d", "digits")
+    assert "unpacks to" in refused("restore", str(tmp_path / "runs.zip"))
+
+
+def test_an_array_that_says_it_is_larger_than_any_memory_is_refused(folder):
+    header = io.BytesIO()
+    numpy.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": (2**50, 8, 8, 3)})
+    with zipfile.ZipFile(folder / "toy.npz", "w") as archive:
+        archive.writestr("images.npy", header.getvalue())
+    described(folder)
+    assert "toy.npz" in train_on(folder)
 
 
 # --- the file of a scale

@@ -26,6 +26,10 @@ from studylib.errors import InputError, require
 
 NOT_MIRRORED = ("mnist", "notmnist", "omniglot", "sign_digits", "svhn")  # a mirrored sign is another sign
 ARRAYS = ("images", "labels", "split", "coarse_labels", "domain")  # what else a file holds is not read
+UNREADABLE = (
+    *(OSError, ValueError, TypeError, EOFError, NotImplementedError, MemoryError, OverflowError),
+    *(zipfile.BadZipFile, LZMAError, ZlibError),
+)
 HIDDEN = {"coarse": ("coarse_labels", "coarse_classes"), "domain": ("domain", "domains")}
 
 
@@ -127,8 +131,11 @@ def unpack(file: Path, about: dict[str, Any]) -> dict[str, NDArray]:
     """
     try:
         with file.open("rb") as opened, numpy.load(opened, allow_pickle=False) as archive:
+            files.refuse_bomb(archive.zip, "data", Path(file.name))
             arrays = {name: archive[name] for name in ARRAYS if name in archive.files}
-    except (OSError, ValueError, TypeError, EOFError, NotImplementedError, zipfile.BadZipFile, LZMAError, ZlibError) as error:
+    except InputError:
+        raise
+    except UNREADABLE as error:
         fix = f"cannot be unpacked ({type(error).__name__}: {error}); fetch or copy it again"
         raise InputError("data", file.name, fix) from error
 
