@@ -112,7 +112,9 @@ def pretrain(scale: str, method: str, seed: int, parameters: tuple[str, ...], de
 @studylib.command()
 @click.option("--run", "folder", metavar="FOLDER", type=click.Path(path_type=Path), help="Folder of one of our runs.")
 @click.option("--encoder", metavar="FILE", type=click.Path(path_type=Path), help="A ResNet trained elsewhere.")
-@click.option("--suite", "suite_name", metavar="NAME", help="quick, small, broad12, trex8, trex13 or trex15.")
+@click.option(
+    "--suite", "suite_name", metavar="NAME", help="quick, small, small_cpu, broad12, trex8, trex13, ...: suites.yaml."
+)
 @click.option("-d", "names", metavar="DATASET", multiple=True, help="A data set; repeatable.")
 @click.option("--protocol", "protocols", metavar="NAME", multiple=True, help="Repeatable. [knn and linear]")
 @click.option("--measures", is_flag=True, help="Print the measures of the features as well (held-out images).")
@@ -164,6 +166,8 @@ def evaluate(
     """
     if (folder is None) == (encoder is None):
         raise InputError("evaluate", None, "name one of --run FOLDER and --encoder FILE")
+    for option, given in (("--size", size), ("--stem", stem), ("--network", network)):
+        require(option, given, encoder or not given, "is of an --encoder; a run has its own")
     if not (suite_name or names):
         raise InputError("evaluate", None, "name a suite (--suite quick) or data sets (-d digits)")
     files.usable(paths.runs(), "STUDYLIB_RUNS")

@@ -99,11 +99,6 @@ class Optimisation:
         require("optimisation.lr", self.lr, self.lr > 0, "must be positive")
         for name in ("final_lr", "warmup_epochs", "weight_decay"):
             require(f"optimisation.{name}", getattr(self, name), getattr(self, name) >= 0, "must be 0 or more")
-        falls = self.epochs == 0 or self.warmup_epochs < self.epochs
-        fix = f"must be less than optimisation.epochs={self.epochs}, or the rate never falls"
-        require("optimisation.warmup_epochs", self.warmup_epochs, falls, fix)
-        fix = f"must be at most the peak, optimisation.lr · batch / 256 = {self.peak:g}, or the rate rises to the end"
-        require("optimisation.final_lr", self.final_lr, self.final_lr <= self.peak, fix)
 
     @property
     def peak(self) -> float:
@@ -202,10 +197,6 @@ class Look:
         require("look.k", self.k, not alone, "one neighbour has the class or not: nothing to learn; at least 2")
         choose("look.start", self.start, ("falling", "warmup", "ramp", "filled", "fixed"))
         require("look.start_share", self.start_share, 0 < self.start_share <= 1, "must be in (0, 1]")
-        ends = self.start != "warmup" or self.start_share < 1
-        require(
-            "look.start_share", self.start_share, ends, "must be below 1 with look.start=warmup, or no step has LOOK's loss"
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -393,4 +384,18 @@ def resolve(scale_name: str, method: str, seed: int = 0, overrides: dict[str, An
             require(source, dotted, dotted not in ("method", "seed"), f"use --{dotted}")
             group, _, name = dotted.rpartition(".")
             (settings.setdefault(group, {}) if group else settings)[name] = value
-    return from_dict(settings | {"method": method, "seed": seed})
+    config = from_dict(settings | {"method": method, "seed": seed})
+    refuse_idle(config)
+    return config
+
+
+def refuse_idle(config: RunConfig) -> None:
+    """Raise an `InputError` if a schedule of a new run never peaks, falls or ends; what is stored stays readable."""
+    chosen, look = config.optimisation, config.look
+    falls = chosen.epochs == 0 or chosen.warmup_epochs < chosen.epochs
+    fix = f"must be less than optimisation.epochs={chosen.epochs}, or the rate never falls"
+    require("optimisation.warmup_epochs", chosen.warmup_epochs, falls, fix)
+    fix = f"must be at most the peak, optimisation.lr · batch / 256 = {chosen.peak:g}, or the rate rises to the end"
+    require("optimisation.final_lr", chosen.final_lr, chosen.final_lr <= chosen.peak * (1 + 1e-9), fix)
+    ends = look.start != "warmup" or look.start_share < 1
+    require("look.start_share", look.start_share, ends, "must be below 1 with look.start=warmup, or no step has LOOK's loss")

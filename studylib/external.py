@@ -48,7 +48,7 @@ class External:
     def name(self) -> str:
         """Names the cached results: the file's name and a checksum of its content and of how images are prepared."""
         known = self.constants
-        prepared = f"{known['size']} {known['mean']} {known['std']} {known['stem']}{self.which}".encode()
+        prepared = f"{known['size']} {known['mean']} {known['std']} {known['stem']}{self.which and f' {self.which}'}".encode()
         return f"{self.file.stem}-{hashlib.sha256(self.file.read_bytes() + prepared).hexdigest()[:10]}"
 
     @cached_property
@@ -149,7 +149,7 @@ def read(file: Path) -> Any:
     """
     require("encoder", str(file), file.is_file(), "is not a file")
     with suppress(zipfile.BadZipFile), zipfile.ZipFile(file) as archive:
-        files.refuse_bomb(archive, "encoder", file)
+        files.refuse_bomb(sum(item.file_size for item in archive.infolist()), "encoder", file)
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):  # full t-ReX checkpoints hold their arguments
             return torch.load(file, map_location="cpu", weights_only=True)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +52,7 @@ def told(path: Path, needed: Callable[[], int]) -> Iterator[None]:
     except Exception as error:
         cause: BaseException | None = error
         while cause and not (isinstance(cause, OSError) and cause.errno in ON_DISK):
-            cause = cause.__cause__ or cause.__context__
+            cause = cause.__cause__ or (None if cause.__suppress_context__ else cause.__context__)
         if cause is None:
             raise
         room = ""
@@ -95,22 +94,25 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=1, sort_keys=True) + "\n")
 
 
-def read_json(path: Path, fix: str = "delete it, and it is made again", *, lines: bool = False) -> Any:
-    """What the JSON file ``path`` holds; with ``lines`` the list of what each of its lines holds.
+def read_json(path: Path, kind: type, fix: str = "delete it, and it is made again", *, lines: bool = False) -> Any:
+    """What the JSON file ``path`` holds, a ``kind`` of value; with ``lines`` the list of what each of its lines holds.
 
     Raises:
         InputError: it is empty, cut or otherwise damaged; says the ``fix``.
     """
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(f"[{','.join(text.splitlines())}]" if lines else text)
+        value = json.loads(f"[{','.join(text.splitlines())}]" if lines else text)
     except ValueError as error:
         raise InputError("file", str(path), f"is no whole JSON ({error}); {fix}") from error
+    require("file", str(path), isinstance(value, kind), f"holds no {kind.__name__}; {fix}")
+    return value
 
 
-def refuse_bomb(archive: zipfile.ZipFile, field: str, file: Path) -> None:
-    """Raise an `InputError` if what a zip unpacks to does not fit the memory that is free: few bytes may say they are many."""
-    size, free = sum(item.file_size for item in archive.infolist()), psutil.virtual_memory().available
+def refuse_bomb(size: int, field: str, file: Path) -> None:
+    """Raise an `InputError` if ``size`` bytes, of a zip unpacked, are more than the memory that is free: few bytes may say they
+    are many."""
+    free = psutil.virtual_memory().available
     fix = f"unpacks to {size / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB of memory are free; do not trust it, or free more"
     require(field, str(file), size <= free, fix)
 

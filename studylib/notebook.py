@@ -163,17 +163,18 @@ class Notebook:
         """Evaluate ResNets that were trained elsewhere as the planned runs are at their end; their rows are in `all_results`.
 
         Args:
-            files: their files, with blanks between them, one that has a blank itself in quotes; nothing for none.
+            files: their files, with blanks between them, one that has a blank itself in quotes; nothing for none. Of several
+                networks in a file FILE:NETWORK names the one to read.
             size: side of the images that they get, in pixels; 0 for what the file carries, or 224.
 
         Raises:
             InputError: a file cannot be read, or holds no ResNet.
         """
         given = values.words("encoders", files)
-        self.encoders = [External(Path(file).expanduser().absolute(), size=size or None) for file in given]
+        self.encoders = [External(file, size=size or None, which=network) for file, network in map(_encoder, given)]
         for source in self.encoders:
             if choice := source.choice:
-                print(choice)
+                print(f"{choice}; name another as FILE:NETWORK")
         self.lineage["runs"] = sorted({*self.lineage["runs"], *(source.name for source in self.encoders)})
 
     @property
@@ -332,6 +333,13 @@ class Notebook:
         if set(claims.grids_of(of or claims.PAPERS)) <= set(self.tables if tables is None else tables):
             show(markdown(claims.discussion(judged)))  # verdicts are corrected over all claims of a paper
         self.table("claims", claims.shown(judged), caption=caption)
+
+
+def _encoder(word: str) -> tuple[Path, str]:
+    """File and network of ``FILE`` or ``FILE:NETWORK``."""
+    file, colon, network = word.rpartition(":")
+    whole = Path(word).expanduser().absolute()
+    return (whole, "") if whole.exists() or not colon else (Path(file).expanduser().absolute(), network)
 
 
 def show(thing: Any) -> None:

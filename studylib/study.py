@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from studylib import files, paths
+from studylib import distributed, files, paths
 from studylib.config import RunConfig
 from studylib.data import find
 from studylib.errors import RESUME_EXIT
@@ -83,7 +83,7 @@ def table(jobs: Iterable[Job]) -> Any:
         results = []
         if run.done and (job.computed or not job.beyond):
             present = [file for evaluation in job.evaluations for file in cached(run, evaluation) if file.exists()]
-            results = [row for file in present for row in files.read_json(file)] + pretraining.rows(run)
+            results = [row for file in present for row in files.read_json(file, list)] + pretraining.rows(run)
         elif results := job.published or []:
             read_of.add(job.scale)
         rows += [base | row for row in results]
@@ -130,6 +130,7 @@ def external(sources: Iterable[External], evaluations: Iterable[Evaluation]) -> 
 
 def carry_out(jobs: list[Job], workers: int | None = None, show: str = "auto") -> None:
     """Train and evaluate ``jobs``, which are `missing`; arguments and errors are those of `run`."""
+    distributed.started()  # refuses an environment that no worker could train in
     workers = workers or default_workers()
     with stop_requested() as stop, Pool(jobs, show) as pool:
         while pool.busy:

@@ -12,7 +12,7 @@ from studylib.errors import InputError, choose
 @cache
 def suites() -> dict[str, list[str]]:
     """Data sets of every suite, ``suites.yaml``."""
-    return yaml.safe_load((resources.files("studylib") / "suites.yaml").read_text())
+    return yaml.safe_load((resources.files("studylib") / "suites.yaml").read_text(encoding="utf-8"))
 
 
 def suite(name: str) -> list[str]:

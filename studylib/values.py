@@ -117,7 +117,9 @@ def words(field: str, text: str) -> list[str]:
     try:
         return shlex.split(text)
     except ValueError as error:
-        raise InputError(field, text, f"{error}; write 'a b' for what has a blank") from error
+        raise InputError(
+            field, text, f"{error}; write 'a b' for what has a blank, and \"a'b\" for what has a quotation mark"
+        ) from error
 
 
 def assignments(pairs: Sequence[str], field: str = "-p") -> dict[str, str]:

@@ -362,7 +362,7 @@ def test_bad_requests_are_refused_before_a_download():
 def test_sources_are_torchvisions():
     for source in download.sources().values():
         wanted = inspect.signature(getattr(torchvision.datasets, source.dataset)).parameters
-        for options in [*source.train, *(source.test or [])]:
+        for options in [*source.train, *(source.test if isinstance(source.test, list) else [])]:
             assert set(options) | {"root", "download"} <= set(wanted)
 
 

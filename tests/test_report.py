@@ -70,40 +70,55 @@ def test_interval_agrees_with_scipy(level):
 
 @pytest.mark.parametrize(
     ("measure", "values"),
-    [("linear_top1", (97.0, 99.9)), ("linear_top1", (100.0, 100.0, 99.0)), ("phi", (0.02, 0.4)), ("redundancy", (0.01, 0.3))],
+    [
+        ("linear_top1", (97.0, 99.9)),
+        ("linear_top1", (100.0, 100.0, 99.0)),
+        ("linear_top1", (*[100.0] * 7, 20.0)),
+        ("phi", (0.02, 0.4)),
+        ("phi", (*[1.0] * 11, 100.0)),
+        ("redundancy", (0.01, 0.3, 0.01)),
+        ("sparsity", (0.0, 0.0001, 0.0)),
+    ],
 )
-def test_limits_stay_within_what_a_measure_can_be(measure, values):
-    mean, half, _ = statistics.interval(values)
+def test_limits_stay_within_what_a_measure_can_be_and_hold_the_mean(measure, values):
+    mean, half, n = statistics.interval(values)
     least, most = style.bounds(measure)
     assert mean - half < least or mean + half > most  # the plain interval does not
-    low, high = statistics.limits(values, measure)
-    assert least < low < mean < high < most or (100.0 in values and high == pytest.approx(99.97, abs=0.03))
+    low, high = statistics.limits(mean, half, n, measure)
+    assert least <= low < mean < high <= most and (n == 2 or (least < low and high < most))
 
 
 def test_limits_by_hand():
     values = [80.0, 90.0, 95.0]
-    odds = [math.log(value / (100 - value)) for value in values]
-    reach = stats.t.ppf(0.975, 2) * np.std(odds, ddof=1) / 3**0.5
-    expected = [100 / (1 + math.exp(-end)) for end in (np.mean(odds) - reach, np.mean(odds) + reach)]
-    assert statistics.limits(values, "linear_top1") == pytest.approx(expected)
-    logs = np.log([0.1, 0.2, 0.5])
-    reach = stats.t.ppf(0.975, 2) * np.std(logs, ddof=1) / 3**0.5
-    assert statistics.limits([0.1, 0.2, 0.5], "phi") == pytest.approx(
-        (math.exp(logs.mean() - reach), math.exp(logs.mean() + reach))
-    )
-    mean, half, _ = statistics.interval([-1.0, 2.0])
-    assert statistics.limits([-1.0, 2.0], "linear_top1_log_odds") == pytest.approx((mean - half, mean + half))
-    assert statistics.limits([0.0, 2.0], "phi")[0] == 0
-    assert all(map(math.isnan, statistics.limits([1.0, math.nan], "phi")))
-    assert all(map(math.isnan, statistics.limits([], "linear_top1")))
+    mean, half, n = statistics.interval(values)
+    share, reach = mean / 100, half / 100
+    odds, reach = math.log(share / (1 - share)), reach / (share * (1 - share))
+    expected = [100 / (1 + math.exp(-end)) for end in (odds - reach, odds + reach)]
+    assert statistics.limits(mean, half, n, "linear_top1") == pytest.approx(expected)
+    assert statistics.limits(2.0, 1.0, 3, "phi") == pytest.approx((2 * math.exp(-0.5), 2 * math.exp(0.5)))
+    assert statistics.limits(1.0, 3.0, 3, "linear_top1_log_odds") == (-2.0, 4.0)
+    for exact in (0.0, 100.0):
+        assert statistics.limits(exact, 0.0, 3, "linear_top1") == (exact, exact)
+    assert statistics.limits(0.0, 0.0, 3, "phi") == (0.0, 0.0)
+    assert all(map(math.isnan, statistics.limits(*statistics.interval([1.0]), "phi")))
+    assert all(map(math.isnan, statistics.limits(*statistics.interval([]), "linear_top1")))
 
 
 def test_a_cell_shows_limits_where_the_plain_interval_leaves_them():
     rows = [{"method": "sl", "seed": seed, "measure": "linear_top1", "dataset": "digits", "value": value}
             for seed, value in enumerate((97.0, 99.9))]  # fmt: skip
     (cell,) = tables.summary(pd.DataFrame(rows))["SL"]
-    low, high = statistics.limits((97.0, 99.9), "linear_top1")
-    assert cell == f"98.5 [{low:.1f}, {high:.1f}] (n = 2)" and high < 100
+    assert cell == "98.5 [80.0, 100.0] (n = 2)"
+
+
+def test_a_set_of_that_name_with_other_images_has_no_floor(monkeypatch, tmp_path):
+    monkeypatch.setenv("STUDYLIB_DATA", str(tmp_path))
+    for count, floor in ((1000, 50.2), (50000, math.nan)):
+        (tmp_path / "cifar10.npz").touch()
+        (tmp_path / "cifar10.json").write_text(json.dumps({"classes": ["a"], "sha256_npz": "0", "n_train": count}))
+        tables.floor.cache_clear()
+        assert tables.floor("cifar10") == pytest.approx(floor, nan_ok=True)
+    tables.floor.cache_clear()
 
 
 def test_what_is_below_the_floor_of_a_real_set_is_marked():
@@ -465,7 +480,7 @@ def test_lineage_without_git(monkeypatch, tmp_path):
     [
         ((85.321, 1.234, 3, "linear_top1"), "85.3 ± 1.2 (n = 3)"),
         ((85.321, math.nan, 1, "linear_top1"), "85.3 (n = 1)"),
-        ((-0.0312, 0.004, 5, "redundancy"), "−0.031 ± 0.004 (n = 5)"),
+        ((-0.0312, 0.004, 5, "class_separation"), "−0.031 ± 0.004 (n = 5)"),
         ((123.456, 7.8, 3, "intra"), "123 ± 8 (n = 3)"),
         ((0.012345, 0.00123, 3, "intra"), "0.0123 ± 0.0012 (n = 3)"),
         ((math.nan, math.nan, 0, "phi"), "·"),

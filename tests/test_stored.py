@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shutil
 
 import numpy
@@ -148,7 +149,7 @@ def test_a_run_whose_weights_are_not_finite_after_its_last_step_is_not_done(runs
 
     def broken(self, batch):
         after(self, batch)
-        if batch.progress > 0.95:
+        if batch.progress > 0.9:
             with torch.no_grad():
                 self.encoder.conv1.weight[0] = float("inf")
 
@@ -219,8 +220,13 @@ def test_a_full_disk_is_told_with_file_and_bytes_and_the_old_file_stays(tmp_path
     with monkeypatch.context() as patch, pytest.raises(RunError) as caught:
         patch.setattr(os, "fdopen", lambda handle, mode: os.close(handle) or Disk())
         files.write(file, content)
-    said = f"{file} cannot be written (No space left on device): it needs {files.length(content):,} bytes, "
-    assert str(caught.value).startswith(said) and "\n" not in str(caught.value)
+    with (tmp_path / "whole").open("wb") as whole:
+        content(whole)
+    size = (tmp_path / "whole").stat().st_size
+    (tmp_path / "whole").unlink()
+    said = rf"{file} cannot be written \(No space left on device\): it needs ([\d,]+) bytes, "
+    needed = re.match(said, str(caught.value))[1].replace(",", "")
+    assert int(needed) == pytest.approx(size, abs=100) and "\n" not in str(caught.value)  # a zip on a pipe is a little longer
     assert [kept.name for kept in tmp_path.iterdir()] == ["kept.pt"] and file.read_bytes() == b"before"
 
 
@@ -247,7 +253,7 @@ def test_a_disk_that_cannot_be_written_is_refused_before_anything_is_computed(tm
     assert "error: STUDYLIB_RUNS=" in (said := capsys.readouterr().err) and "(No space left on device)" in said
 
 
-@pytest.mark.parametrize("damage", ["", "cut", "\0\0\0"])
+@pytest.mark.parametrize("damage", ["", "cut", "\0\0\0", "3", "null"])
 @pytest.mark.parametrize("name", ["config.json", "record.json", "results"])
 def test_damaged_json_is_named_with_what_to_delete(runs, trained, name, damage):
     run = find_run(trained)
@@ -258,8 +264,9 @@ def test_damaged_json_is_named_with_what_to_delete(runs, trained, name, damage):
         with pytest.raises(InputError) as caught:
             find_run(trained)
             run.sessions(), evaluate(run, Evaluation(dataset="digits", measures="none", protocols=(Knn(),)))
-        assert str(caught.value).startswith(f"file='{file}': is no whole JSON (") and "; delete it" in str(caught.value)
-        assert (str(trained) + " to train anew" in str(caught.value)) == (name != "results")
+        assert str(caught.value).startswith(f"file='{file}': {'holds no' if damage in ('3', 'null') else 'is no whole JSON ('}")
+        fixes = {"config.json": "; delete it, and the command", "record.json": f"move {trained} away to train anew"}
+        assert fixes.get(name, "; delete it, and it is made again") in str(caught.value)
     finally:
         file.write_bytes(before)
 

@@ -44,7 +44,7 @@ class Source:
 @functools.cache
 def sources() -> dict[str, Source]:
     """The sets that can be fetched, by name."""
-    text = (resources.files("studylib") / "data" / "sources.yaml").read_text()
+    text = (resources.files("studylib") / "data" / "sources.yaml").read_text(encoding="utf-8")
     return {name: Source(**fields) for name, fields in yaml.safe_load(text).items()}
 
 
@@ -64,10 +64,12 @@ def fetch(name: str, size: int = 64) -> Path:
     resize = "none" if source.native else f"short side to {size} px (bilinear, antialiased), centre cut out"
     raw.mkdir(parents=True, exist_ok=True)
     with FileLock(raw.with_suffix(".lock")):
-        if not _is_packed(file, resize):
+        drawn = source.test if isinstance(source.test, int) else None
+        if not _is_packed(file, {"resize": resize, "test_of_each_class": drawn}):
             arrays, classes = _download(name, source, raw, None if source.native else size)
             about = {"title": f"{name} ({source.about})", "classes": classes, "citation": source.citation, "flip": source.flip}
             about |= {"source": f"torchvision {source.dataset}", "resize": resize}
+            about |= {"test_of_each_class": drawn} if drawn else {}
             if name in _coarse():
                 coarse = _coarse()[name]
                 number = {fine: index for index, members in enumerate(coarse.values()) for fine in members}
@@ -77,18 +79,19 @@ def fetch(name: str, size: int = 64) -> Path:
     return file
 
 
-def _is_packed(file: Path, resize: str) -> bool:
+def _is_packed(file: Path, rule: dict[str, Any]) -> bool:
     """Whether ``file`` is whole and was packed by that rule."""
     try:
         about = packed.describe(file)
-        return about["resize"] == resize and packed.sha256(file) == about["sha256_npz"]
+        same = all(about.get(name) == value for name, value in rule.items())
+        return same and packed.sha256(file) == about["sha256_npz"]
     except (InputError, OSError, KeyError):
         return False
 
 
 @functools.cache
 def _coarse() -> dict[str, dict[str, list[str]]]:
-    return yaml.safe_load((resources.files("studylib") / "data" / "coarse.yaml").read_text())
+    return yaml.safe_load((resources.files("studylib") / "data" / "coarse.yaml").read_text(encoding="utf-8"))
 
 
 def _download(name: str, source: Source, folder: Path, size: int | None) -> tuple[dict[str, NDArray], list[str]]:

@@ -131,7 +131,9 @@ def unpack(file: Path, about: dict[str, Any]) -> dict[str, NDArray]:
     """
     try:
         with file.open("rb") as opened, numpy.load(opened, allow_pickle=False) as archive:
-            files.refuse_bomb(archive.zip, "data", Path(file.name))
+            read = {f"{name}.npy" for name in ARRAYS}
+            size = sum(item.file_size for item in archive.zip.infolist() if item.filename in read)
+            files.refuse_bomb(size, "data", Path(file.name))
             arrays = {name: archive[name] for name in ARRAYS if name in archive.files}
     except InputError:
         raise

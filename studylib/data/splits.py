@@ -22,7 +22,7 @@ class Part(NamedTuple):
 @cache
 def parts() -> dict[str, dict[str, Part]]:
     """The named parts of each image set, from ``splits.yaml``: a list of classes, or ``classes`` and ``images``."""
-    text = (resources.files("studylib") / "data" / "splits.yaml").read_text()
+    text = (resources.files("studylib") / "data" / "splits.yaml").read_text(encoding="utf-8")
     return {name: {part: _part(content) for part, content in found.items()} for name, found in yaml.safe_load(text).items()}
 
 

@@ -115,7 +115,8 @@ def evaluate(
             raise error
     else:
         unfit |= found
-    return [row for file in cached(source, evaluation) if file.exists() for row in files.read_json(file)]
+    fitting = [part.file(source) for part in parts(evaluation) if part.kind not in found]
+    return [row for file in fitting for row in files.read_json(file, list)]
 
 
 def _compute(source: Run | External, evaluation: Evaluation, missing: list[Part]) -> dict[str, InputError]:

@@ -7,7 +7,7 @@ from typing import Any
 from studylib.training import Run
 
 KIND = "pretraining"
-VERSION = 2  # raised when the rows change, so that published ones of before are not used
+VERSION = 2  # raised when a row changes its meaning, so that published ones of before are not used
 MONITORED = "monitor_knn_top1"
 
 

@@ -117,7 +117,7 @@ def collect(run: Run, evaluations: Iterable[Evaluation]) -> Iterator[tuple[Key, 
         data = present(part.dataset)
         if data and (file := part.file(run)).exists():
             key = key_of(run, part)
-            yield key, written(key, part.version, about | {"data": data}, files.read_json(file))
+            yield key, written(key, part.version, about | {"data": data}, files.read_json(file, list))
 
 
 def merge(published: Parts, computed: Parts) -> Parts:

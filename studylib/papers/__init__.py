@@ -24,7 +24,7 @@ def load(paper: str) -> dict[str, Any]:
     """
     folder = resources.files("studylib") / "papers"
     known = [file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml")]
-    content = yaml.safe_load((folder / f"{choose('paper', paper, known)}.yaml").read_text())
+    content = yaml.safe_load((folder / f"{choose('paper', paper, known)}.yaml").read_text(encoding="utf-8"))
     for name, table in content["tables"].items():
         choose(f"{paper}.{name} tag", table.get("tag"), TAGS)
         require(f"{paper}.{name}", "source", table.get("source"), "every published value needs one")

@@ -32,7 +32,7 @@ def comparison(
         _draw(axes, table[table["measure"] == measure], rows[rows["measure"] == measure], methods)
         axes.set_ylabel(style.measure_label(measure))
     style.legend(figure, methods)
-    style.note(figure, f"{style.seeds(table)}; small points: seeds" if (table["n"] > 1).any() else style.seeds(table))
+    style.note(figure, style.seeds(table, points=True))
     points = rows[["measure", "dataset", "method", "seed", "value"]]
     return figure, pd.concat([table.assign(layer=layer), points.assign(layer=layer)], ignore_index=True)
 

@@ -42,7 +42,8 @@ def encoders(frame: pd.DataFrame, measures: Sequence[str], target: str, along: S
         numbers = [
             number
             for name, of in (("value", key[0]), ("target", target))
-            for number in (part[name].mean(), *statistics.limits(part[name], of))
+            for found in [statistics.interval(part[name])]
+            for number in (found[0], *statistics.limits(*found, of))
         ]
         rows.append([*key, *numbers, len(part)])
     sides = [f"{name}{end}" for name in ("value", "target") for end in ("", "_low", "_high")]

@@ -54,7 +54,7 @@ def frontier(
     axes.margins(0.08)
     layout.name_points(axes, named, every=True)
     lacking = [style.look(method).label for method in style.ordered(table["method"]) if method not in drawn]
-    style.note(figure, style.seeds(table) + (f"\nwithout results: {', '.join(lacking)}" if lacking else ""))
+    style.note(figure, style.seeds(table, points=True) + (f"\nwithout results: {', '.join(lacking)}" if lacking else ""))
     data = table.assign(source="ours")
     if other:
         _draw_published(other[0], published)

@@ -68,6 +68,7 @@ def name_points(axes: Axes, points: Iterable[tuple[float, float, str, Any]], *, 
             continue
         looks = {"fontsize": style.SMALL - 1, "color": colour, "ha": "center", "va": "center", "zorder": 4}
         looks["bbox"] = {"facecolor": "white", "alpha": 0.7, "linewidth": 0, "pad": 0.2}  # over lines
+        text = style.verbatim(text)
         note = axes.annotate(text, (x, y), (0, 0), textcoords="offset points", **looks)
         found = _free(note.get_window_extent(), axes.get_window_extent(), taken, pixels, NEAR + FAR * every)
         note.remove()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from studylib import files, paths
-from studylib.training.record import anew, commit
+from studylib.training.record import commit, record_of
 
 LIBRARIES = ("studylib", "torch", "torchvision", "numpy", "scipy", "pandas", "scikit-learn", "matplotlib")
 
@@ -50,8 +50,8 @@ def completed(lineage: Mapping[str, Any]) -> dict[str, Any]:
     for run in lineage.get("runs", ()):
         config, record = (paths.runs() / run / name for name in ("config.json", "record.json"))
         if config.exists() and record.exists():
-            checksum = files.read_json(record, anew(config.parent))[0]["data_sha256"]
-            found.setdefault(files.read_json(config, anew(config.parent))["data"], set()).add(checksum)
+            checksum = record_of(config.parent)[0]["data_sha256"]
+            found.setdefault(files.read_json(config, dict)["data"], set()).add(checksum)
     data = {name: ", ".join(sorted(checksums)) for name, checksums in found.items()} | dict(lineage.get("data", {}))
     return dict(lineage) | ({"data": dict(sorted(data.items()))} if data else {})
 

@@ -61,7 +61,8 @@ def regime(frame: pd.DataFrame, *, data: Sequence[str], transfer: Sequence[str],
     panels[0].set_ylabel("Transfer beyond SL (log-odds)")
     style.legend(figure, table["method"], line=True)
     style.note(
-        figure, f"{style.seeds(table)}; above 0: transfers better than SL; log-odds of linear top-1, {len(transfer)} sets"
+        figure,
+        f"{style.seeds(table, points=True)}; above 0: transfers better than SL; log-odds of linear top-1, {len(transfer)} sets",
     )
     return figure, table
 

@@ -44,5 +44,6 @@ def _draw(axes: Axes, table: pd.DataFrame) -> None:
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     for method, part in style.by_method(table):
         part, drawn = part.sort_values("rank"), style.look(method)
-        axes.fill_between(part["rank"], part["low"], part["high"], color=drawn.colour, alpha=0.18, linewidth=0)
+        low = part["low"].clip(lower=table["mean"].min() / 2)  # the axis has no 0
+        axes.fill_between(part["rank"], low, part["high"], color=drawn.colour, alpha=0.18, linewidth=0)
         axes.plot(part["rank"], part["mean"], color=drawn.colour, marker=drawn.marker, markersize=3.4)

@@ -36,25 +36,20 @@ def interval(values: Iterable[float], level: float = 0.95) -> tuple[float, float
     return float(array.mean()), float(half), n
 
 
-def limits(values: Iterable[float], measure: str = "", level: float = 0.95) -> tuple[float, float]:
-    """(low, high) of Student's t interval of ``measure``, which stays within what the measure can be (`style.bounds`).
+def limits(mean: float, half: float, n: int, measure: str = "") -> tuple[float, float]:
+    """(low, high) of the `interval` (mean, half, n) of ``measure``, kept within what the measure can be (`style.bounds`).
 
-    It is that of the log-odds of a measure with two bounds, of the logarithm of a positive one, and of the values themselves
-    otherwise. Ours: log-odds are clipped as those of accuracies are (`log_odds`), and a positive measure with a value of 0 has
-    the plain interval, cut at 0. Fewer than two values have none (NaN).
+    By the delta method around the mean: an interval of the log-odds of a measure with two bounds, of the logarithm of a
+    positive one. Ours: two values, whose logarithms would reach over powers of ten, have the plain one, cut at the bounds.
     """
-    array = np.asarray(list(values), dtype=np.float64)
-    array = array[~np.isnan(array)]
     least, most = style.bounds(measure)
-    if most < math.inf:
-        mean, half, _ = interval(log_odds(100 * (array - least) / (most - least)), level)
-        low, high = (least + (most - least) * float(special.expit(end)) for end in (mean - half, mean + half))
-    elif least == 0 and (array > 0).all():
-        mean, half, _ = interval(np.log(array), level)
-        low, high = math.exp(mean - half), math.exp(mean + half)
-    else:
-        mean, half, _ = interval(array, level)
-        low, high = max(mean - half, least), mean + half
+    low, high = max(mean - half, least), min(mean + half, most)
+    share = (mean - least) / (most - least) if most < math.inf else math.nan
+    if n > 2 and 0 < share < 1:
+        centre, reach = special.logit(share), half / (most - least) / (share * (1 - share))
+        low, high = (least + (most - least) * float(special.expit(end)) for end in (centre - reach, centre + reach))
+    elif n > 2 and least == 0 < mean and most == math.inf:
+        low, high = mean * math.exp(-half / mean), mean * math.exp(half / mean)
     return low, high
 
 
@@ -102,7 +97,7 @@ def over_seeds(frame: pd.DataFrame, by: Sequence[str], level: float = 0.95) -> p
     rows = []
     for key, part in frame.groupby(list(by), sort=False, dropna=False):
         mean, half, n = interval(part["value"], level)
-        low, high = limits(part["value"], part["measure"].iloc[0] if "measure" in part else "", level)
+        low, high = limits(mean, half, n, part["measure"].iloc[0] if "measure" in part else "")
         found = {"mean": mean, "half_width": half, "low": low, "high": high, "n": n}
         rows.append(dict(zip(by, key, strict=True)) | found)
     return pd.DataFrame(rows, columns=[*by, "mean", "half_width", "low", "high", "n"])

@@ -117,7 +117,7 @@ MEASURES = {
     "modes_nmi": Measure(label="Modes: NMI with the hidden labels", decimals=3, bounds=SHARE),
     "modes_ari": Measure(label="Modes: adjusted Rand index", decimals=3),
     "modes_silhouette": Measure(label="Modes: silhouette", decimals=3),
-    "singular_value": Measure(label="Singular value", bounds=POSITIVE),
+    "singular_value": Measure(label="Singular value", bounds=SHARE),
     "linear_C": Measure(label="C of the linear probe"),
     "monitor_knn_top1": Measure(label="kNN while training, training images, top-1 (%)", decimals=1),
     "seconds": Measure(label="Pre-training time (s)", decimals=0, bounds=POSITIVE),
@@ -242,7 +242,12 @@ def legend(figure: Figure, methods: Iterable[str], *, line: bool = False, most: 
     present = ordered(methods)
     handles = [
         Line2D(
-            [], [], color=look(name).colour, marker=look(name).marker, linestyle="-" if line else "none", label=look(name).label
+            [],
+            [],
+            color=look(name).colour,
+            marker=look(name).marker,
+            linestyle="-" if line else "none",
+            label=verbatim(look(name).label),
         )
         for name in present
     ]
@@ -255,14 +260,16 @@ def note(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=SMALL, color=GREY)
 
 
-def seeds(table: pd.DataFrame) -> str:
-    """What the intervals of a table by `statistics.over_seeds` are over: the line under a figure."""
+def seeds(table: pd.DataFrame, *, points: bool = False) -> str:
+    """What the intervals of a table by `statistics.over_seeds` are over: the line under a figure, with ``points`` also of those
+    of single seeds."""
     counts = sorted({int(n) for n in table["n"] if n})
     if not counts:
         return "no results yet"
     if counts == [1]:
         return "one seed (n = 1): no interval"
-    return f"mean and 95 % interval over seeds, n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
+    said = f"mean and 95 % interval over seeds, n = {'–'.join(map(str, dict.fromkeys((counts[0], counts[-1]))))}"
+    return f"{said}; small points: seeds" if points else said
 
 
 def mark(

@@ -12,6 +12,7 @@ import pandas as pd
 import yaml
 
 from studylib import files
+from studylib.data import packed
 from studylib.errors import choose
 from studylib.report import statistics, style
 from studylib.report.lineage import completed
@@ -30,13 +31,11 @@ HEADS = {
 }
 
 
-def number(
-    value: float, half: float, n: int, measure: str = "", *, signed: bool = False, limits: tuple[float, float] | None = None
-) -> str:
+def number(value: float, half: float, n: int, measure: str = "", *, signed: bool = False) -> str:
     """``mean ± half width (n = 3)`` with the measure's decimals; one value has no interval; none is ``·``.
 
-    ``signed`` writes the plus of a difference. Where that interval leaves what the measure can be, ``limits`` stand in its
-    place, as ``mean [low, high]``.
+    Where that leaves what the measure can be, it is ``mean [low, high] (n = 3)`` by `statistics.limits`. A ``signed`` number
+    is a difference: it has a plus, and no bounds.
     """
     if n == 0 or math.isnan(value):
         return MISSING
@@ -47,8 +46,9 @@ def number(
     if n == 1:
         return f"{shown} (n = 1)"
     least, most = style.bounds(measure)
-    if limits and not (least <= value - half and value + half <= most):
-        return f"{shown} [{limits[0]:.{decimals}f}, {limits[1]:.{decimals}f}] (n = {n})"
+    if not signed and not least <= value - half <= value + half <= most:
+        low, high = statistics.limits(value, half, n, measure)
+        return f"{shown} [{low:.{decimals}f}, {high:.{decimals}f}] (n = {n})"
     return f"{shown} ± {half:.{decimals}f} (n = {n})"
 
 
@@ -72,7 +72,7 @@ def summary(
 ) -> pd.DataFrame:
     """Means with intervals over seeds as text, missing ones as ``·``, with names for readers.
 
-    Top-1 accuracies on real sets have what is reached without pre-training beside them (`floors`), and a mark where a mean is
+    Top-1 accuracies on real sets have what is reached without pre-training beside them (`floor`), and a mark where a mean is
     below.
 
     Args:
@@ -94,12 +94,12 @@ def summary(
         found = {cell[columns]: cell for cell in part.to_dict("records")}
         for head in heads:
             cell = found.get(head)
-            row[_named(columns, head)] = _cell(cell) if cell else MISSING
+            row[_named(columns, head)] = _cell(cell, "dataset" in rows) if cell else MISSING
         if difference:
             kept = statistics.select(frame, **dict(zip(rows, key, strict=True)))
             title = " − ".join(_named(columns, name) for name in reversed(difference))
             row[title] = _difference(kept, *difference, columns)
-        floor = _floor(part.iloc[0])
+        floor = _floor(part.iloc[0]) if "dataset" in rows else math.nan
         body.append(row | ({} if math.isnan(floor) else {FLOOR: f"{floor:.1f}"}))
     body = [row | {FLOOR: row.get(FLOOR, MISSING)} for row in body] if any(FLOOR in row for row in body) else body
     names = [HEADS.get(name, name) for name in rows] + [_named(columns, head) for head in heads]
@@ -107,18 +107,22 @@ def summary(
 
 
 @cache
-def floors() -> dict[str, float]:
-    """What is reached on a data set without pre-training, top-1 in %, from ``data/floors.yaml``."""
-    return yaml.safe_load((resources.files("studylib") / "data" / "floors.yaml").read_text())
+def floor(dataset: str) -> float:
+    """What is reached on a data set without pre-training, top-1 in %, from ``data/floors.yaml``; NaN where it is not known, or
+    the set that is here has another number of training images."""
+    known = yaml.safe_load((resources.files("studylib") / "data" / "floors.yaml").read_text(encoding="utf-8")).get(dataset)
+    file = packed.find(dataset) if known else None
+    here = packed.describe(file).get("n_train") if file else None
+    return known["top1"] if known and here in (None, known["train"]) else math.nan
 
 
 def _floor(cell: Mapping[str, Any]) -> float:
-    return floors().get(cell.get("dataset"), math.nan) if cell["measure"].endswith("_top1") else math.nan
+    return floor(cell["dataset"]) if cell["measure"] in ("linear_top1", "knn_top1") else math.nan
 
 
-def _cell(cell: Mapping[str, Any]) -> str:
-    text = number(cell["mean"], cell["half_width"], cell["n"], cell["measure"], limits=(cell["low"], cell["high"]))
-    return f"{text} ↓" if cell["mean"] < _floor(cell) else text
+def _cell(cell: Mapping[str, Any], floors: bool) -> str:
+    text = number(cell["mean"], cell["half_width"], cell["n"], cell["measure"])
+    return f"{text} ↓" if floors and cell["mean"] < _floor(cell) else text
 
 
 def _difference(frame: pd.DataFrame, a: str, b: str, column: str) -> str:

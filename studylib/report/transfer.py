@@ -51,7 +51,7 @@ def transfer(
     if edge > -math.inf:
         blocks[-1].set_xlim(left=edge)
     style.legend(figure, table["method"], most=5 if methods > MANY else 4)
-    style.note(figure, style.seeds(table) + _lacking(table))
+    style.note(figure, style.seeds(table, points=True) + _lacking(table))
     titles = {name: title for title, names in groups.items() for name in names}
     data = table.assign(group=table["dataset"].map(titles), layer=layer, measure=measure)
     return figure, data.sort_values(

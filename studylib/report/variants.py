@@ -55,5 +55,5 @@ def variants(
     for axes, title in zip(panels if titles else (), titles, strict=True):
         axes.set_title(title)
         axes.locator_params(axis="x", nbins=5)
-    style.note(figure, style.seeds(table))
+    style.note(figure, style.seeds(table, points=True))
     return figure, table.assign(layer=layer)

@@ -76,8 +76,8 @@ def archive(
         for run in runs:
             with nullcontext() if run.done else run.locked(say):
                 epochs, before = to_keep(run, last, resume), spool.tell()
-                with files.told(out, lambda: sum(weights.stat().st_size for weights in snapshots(runs, last, resume))):
-                    for name, content in contents(run, epochs, half, resume):
+                for name, content in contents(run, epochs, half, resume):
+                    with files.told(out, lambda: sum(weights.stat().st_size for weights in snapshots(runs, last, resume))):
                         writer.add(f"{run.name}/{name}", content)
                 unfinished = "" if run.done else ", unfinished, with checkpoint" if resume else ", unfinished"
                 done = f"{len(run.metrics())}/{run.epochs} epochs{unfinished}"

@@ -144,7 +144,7 @@ def opened(given: Sequence[Path], schema: int) -> Iterator[Reader]:
             require("FILE", str(file), file.exists(), "is not there; name all parts of an archive")
             with sound(file):
                 part = stack.enter_context(zipfile.ZipFile(file))
-            files.refuse_bomb(part, "FILE", file)
+            files.refuse_bomb(max((item.file_size for item in part.infolist()), default=0), "FILE", file)
             with sound(file):
                 own = json.loads(part.read(MANIFEST))
                 number, kind = own.pop("part"), (own["format"], own["schema"])

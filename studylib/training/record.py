@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from studylib import files, paths
 from studylib.config import RunConfig, from_dict, to_dict
-from studylib.errors import RESUME_EXIT, InputError
+from studylib.errors import RESUME_EXIT, InputError, require
 from studylib.methods import METHODS
 from studylib.methods.method import Method
 from studylib.models import STAGES, layer_names
@@ -103,7 +103,7 @@ class Run:
 
     def _rows(self, name: str) -> list[dict[str, Any]]:
         file = self.folder / name
-        return files.read_json(file, anew(self.folder), lines=True) if file.exists() else []
+        return files.read_json(file, list, anew(self.folder), lines=True) if file.exists() else []
 
     def write_rows(self, metrics: list[dict[str, Any]], timing: list[dict[str, Any]]) -> None:
         """Replace both tables."""
@@ -118,13 +118,12 @@ class Run:
     def pace(self, since: float = 0.0) -> dict[str, Any] | None:
         """What `write_pace` noted last, and its ``time``; None where nothing was after ``since`` (both in s since 1970)."""
         file = self.folder / "pace.json"
-        row = files.read_json(file) if file.exists() else None
+        row = files.read_json(file, dict) if file.exists() else None
         return row if row and row["time"] > since else None
 
     def sessions(self) -> list[dict[str, Any]]:
         """Each time that this run was started or resumed: when, on what, with which software and data; and `archived`."""
-        file = self.folder / "record.json"
-        return files.read_json(file, anew(self.folder)) if file.exists() else []
+        return record_of(self.folder) if (self.folder / "record.json").exists() else []
 
     def archived(self) -> list[dict[str, Any]]:
         """What stands in the record about each archive it came from (`studylib.training.archive`)."""
@@ -205,7 +204,7 @@ class Run:
     def _agree(self) -> None:
         file = self.folder / "config.json"
         if file.exists():
-            stored = from_dict(files.read_json(file, anew(self.folder)))
+            stored = from_dict(files.read_json(file, dict))
             if stored != self.config:
                 raise InputError("run", str(self.folder), "holds other settings under the same id; move that folder away")
         else:
@@ -215,13 +214,28 @@ class Run:
 @lru_cache(maxsize=4096)
 def _hash(folder: Path, metrics: tuple[int, int] | None, record: tuple[int, int] | None) -> str:
     losses = (folder / "metrics.jsonl").read_bytes() if metrics else b""
-    data = files.read_json(folder / "record.json", anew(folder))[0]["data_sha256"] if record else None
+    data = record_of(folder)[0]["data_sha256"] if record else None
     return hashlib.sha256(losses + str(data).encode()).hexdigest()[:10]
 
 
 def anew(folder: Path) -> str:
     """What to do about a damaged file of the run in ``folder``."""
     return f"delete it to go on from checkpoint.pt or, where that is gone, {folder} to train anew"
+
+
+def record_of(folder: Path) -> list[dict[str, Any]]:
+    """The record of the run in ``folder``: a row for each time it was started or resumed.
+
+    Raises:
+        InputError: it is damaged; nothing else says what the run was trained on.
+    """
+    file, fix = folder / "record.json", f"put it back from a copy or an archive, or move {folder} away to train anew"
+    rows = files.read_json(file, list, fix)
+    require("file", str(file), rows and all(isinstance(row, dict) for row in rows), f"holds no sessions; {fix}")
+    return rows
+
+
+SETTINGS = "delete it, and the command that trained the run makes it again"
 
 
 def find_run(folder: Path) -> Run:
@@ -234,7 +248,7 @@ def find_run(folder: Path) -> Run:
         raise InputError(
             "run", str(folder), "is not the folder of a run (it has no config.json); `studylib pretrain` prints it"
         )
-    run = Run(from_dict(files.read_json(folder / "config.json", anew(folder))))
+    run = Run(from_dict(files.read_json(folder / "config.json", dict, SETTINGS)))
     run.folder = folder.absolute()
     return run
 

@@ -219,7 +219,7 @@ def forget(run: Run, name: str) -> None:
     file = run.folder / name
     epoch = int(file.stem.removeprefix("epoch-"))
     for results in (run.folder / "results").glob("[!.]*.json"):
-        if any(row["epoch"] == epoch for row in files.read_json(results)):
+        if any(row["epoch"] == epoch for row in files.read_json(results, list)):
             results.unlink()
     for features in (paths.cache() / "features").glob(f"{run.name}-{file.stem}-*.pt"):
         features.unlink()
