@@ -73,7 +73,8 @@ def studylib() -> None:
 
     Everything computed lies under runs/ (STUDYLIB_RUNS names another place) and is never computed twice: call a command
     again after a kill, and it goes on. Results of runs that are not there are read from figures/SCALE/results.csv.gz, if
-    they are in it; STUDYLIB_PUBLISHED=off ignores that file.
+    they are in it; STUDYLIB_PUBLISHED=off ignores that file. `reproduce` computes what a scale plans nevertheless, unless
+    STUDYLIB_PUBLISHED=on.
 
     \b
     Examples:

@@ -41,7 +41,7 @@ class Job:
         """Rows of a run that has no folder here, if they are published (`studylib.evaluation.published`); else None. Beyond the
         plan also those of one that is not `computed` here."""
         run = Run(self.config)
-        if run.folder.exists() and (not self.beyond or self.computed):
+        if not published.is_on(self.beyond) or (run.folder.exists() and (not self.beyond or self.computed)):
             return None
         return published.rows(self.scale, run, self.evaluations)
 

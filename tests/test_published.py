@@ -5,6 +5,7 @@ import gzip
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -257,6 +258,9 @@ def test_what_is_not_published_whole_is_computed(here, monkeypatch):
         assert study.table([other]).empty
     other_k = Evaluation(dataset=UNSEEN, measures="none", protocols=(Knn(k=7),))
     assert not jobs_of("sl", evaluations=(other_k,))[0].done
+    monkeypatch.setenv("STUDYLIB_PUBLISHED", "beyond")  # as `reproduce` does
+    assert not job.done and study.missing([job]) == [job] and study.table([job]).empty
+    assert replace(job, beyond=True).done and len(study.table([replace(job, beyond=True)]))
     monkeypatch.setenv("STUDYLIB_PUBLISHED", "off")
     assert not job.done and study.table([job]).empty
     monkeypatch.setenv("STUDYLIB_PUBLISHED", "of")

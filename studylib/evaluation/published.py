@@ -7,7 +7,8 @@ part it is that of the results table, and a value is written with all its digits
 one that it was written from, and the same results make the same bytes.
 
 A run that has a folder under ``runs/`` is not read from the file, but for one beyond a scale's plan that is not complete there
-(`studylib.pool.Job`). ``STUDYLIB_PUBLISHED=off`` ignores it altogether.
+(`studylib.pool.Job`). ``STUDYLIB_PUBLISHED=off`` ignores it altogether, ``beyond`` for the runs that a scale plans, which
+`studylib reproduce` computes here.
 """
 
 import csv
@@ -167,9 +168,10 @@ def name(scale: str) -> str:
     return "/".join(file.parts[-3:])
 
 
-def is_on() -> bool:
-    """Whether published results are used at all."""
-    return choose(SWITCH, os.environ.get(SWITCH) or "on", ("on", "off")) == "on"
+def is_on(beyond: bool = True) -> bool:
+    """Whether published results are used at all or, if not ``beyond``, for the runs that a scale plans."""
+    mode = choose(SWITCH, os.environ.get(SWITCH) or "on", ("on", "beyond", "off"))
+    return mode == "on" or (beyond and mode == "beyond")
 
 
 def read(file: Path) -> Parts:

@@ -5,6 +5,7 @@ exist, so that a second call after a kill or a failure goes on where the first o
 again is not executed.
 """
 
+import os
 import shutil
 import sys
 import time
@@ -31,9 +32,10 @@ def reproduce(
     """Exit code of all notebooks that take a ``scale``, or of ``only`` some: 0, or that of the first which failed.
 
     The runs of all grids are carried out before, unless ``only`` some are asked for; where one cannot be, the notebooks that
-    need it say so. A failed notebook does not keep the others from running; one that was stopped (75) does. One is not executed
-    again if it succeeded, nothing it depends on changed and all it made is still there. Executed copies go to
-    ``runs/notebooks/<scale>``, the overview to ``runs/report/index.html``.
+    need it say so. What the scale plans is computed here, be it published or not, unless STUDYLIB_PUBLISHED says otherwise. A
+    failed notebook does not keep the others from running; one that was stopped (75) does. One is not executed again if it
+    succeeded, nothing it depends on changed and all it made is still there. Executed copies go to ``runs/notebooks/<scale>``,
+    the overview to ``runs/report/index.html``.
 
     Args:
         only: names of notebooks, with or without ``.ipynb``.
@@ -51,6 +53,7 @@ def reproduce(
     if seeds and published:
         raise InputError("--published", seeds, "the scale's file says how many seeds that is: leave out --seeds")
     files.usable(paths.runs(), "STUDYLIB_RUNS")
+    os.environ.setdefault("STUDYLIB_PUBLISHED", "on" if published else "beyond")  # for the notebooks' kernels, too
     known = {file.stem: title(file) for file in select()}
     chosen = [Execution(notebook, scale, seeds) for notebook in select(only)]
     due = {task.name: force or published or not task.unchanged() for task in chosen}
