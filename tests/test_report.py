@@ -374,6 +374,22 @@ def test_learning_is_paired_over_seeds_and_random_weights_are_the_first_epoch():
     assert table.loc["SimCLR", "Beyond random"] in ("undecided", "no")
 
 
+def test_methods_that_have_hardly_learned_do_not_stretch_the_axis_of_transfer():
+    values = {"sl": (90, 92), "sl_mlp": (85, 93), "look": (80, 94), "dino": (8, 91), "random": (5, 60)}
+    rows = [
+        {"method": method, "variant": method, "seed": seed, "epoch": 4, "dataset": name, "layer": "stage5"}
+        | {"measure": "linear_top1", "value": value + seed}
+        for method, of_sets in values.items()
+        for name, value in zip(("glyphs_greek", "digits"), of_sets, strict=True)
+        for seed in (0, 1)
+    ]
+    figure, table = report.transfer(pd.DataFrame(rows))
+    (axes,) = figure.axes
+    assert 60 < axes.get_xlim()[0] < 80
+    assert [text.get_text() for text in axes.texts] == ["← random weights 6, DINO 8", "← random weights 60"]
+    assert len(table) == 10 and drawn(figure)
+
+
 def test_embedding_is_deterministic_and_bounded():
     random = np.random.default_rng(0)
     features = {name: random.normal(size=(37, 5)) for name in ("sl_mlp", "sl")}

@@ -27,7 +27,7 @@ def transfer(
         groups: title -> data sets, one block each, such as unseen concepts and other domains; by default all in one block.
             A data set named here without results keeps its row and says so.
 
-    Random weights far below all methods stand at the left edge with their value, and do not stretch the axis.
+    Random weights, and methods far below SL (`FAR`), stand at the left edge with their values where they would stretch it.
 
     Raises:
         InputError: several values for a seed on a data set, such as those of two protocols.
@@ -73,11 +73,17 @@ def _lacking(table: pd.DataFrame) -> str:
     return f"\nresults of some methods are missing: {', '.join(lacking)}" if lacking else ""
 
 
+FAR = 0.8  # ours: of SL's value, below which a method in the mean over data sets would only stretch the axis
+
+
 def _edge(table: pd.DataFrame) -> float:
-    """Where the axis begins if random weights lie farther below all methods than these lie apart; else minus infinity."""
-    own = table["method"] == "random"
-    least, most = table["low"].fillna(table["mean"])[~own].min(), table["high"].fillna(table["mean"])[~own].max()
-    return least - 0.08 * (most - least) if table.loc[own, "mean"].min() < 2 * least - most else -math.inf
+    """Where the axis begins if what is `FAR`, or random weights, lies farther below the others than these lie apart; else minus
+    infinity."""
+    means = table.pivot(index="dataset", columns="method", values="mean")
+    shares = means.div(means["sl"], axis=0).mean() if "sl" in means else pd.Series(dtype=float)
+    far = table["method"].isin(["random", *shares.index[shares < FAR]])
+    least, most = table["low"].fillna(table["mean"])[~far].min(), table["high"].fillna(table["mean"])[~far].max()
+    return least - 0.08 * (most - least) if table.loc[far, "mean"].min() < 2 * least - most else -math.inf
 
 
 def _draw(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, names: list[str], edge: float) -> None:
@@ -94,16 +100,19 @@ def _draw(axes: Axes, table: pd.DataFrame, rows: pd.DataFrame, names: list[str],
             values = [seen.loc[seen["method"] == method, "mean"].item() for method in style.ordered(seen["method"])]
             if len(values) <= MANY:  # with more, a line would only cross itself
                 axes.plot(values, places, color="0.75", linewidth=1.4, zorder=1, solid_capstyle="round")
+        beyond = []
         for method, row in style.by_method(part):
             (row,) = row.to_dict("records")
-            if method == "random" and row["mean"] < edge:
-                place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": style.SMALL, "color": style.GREY}
-                axes.annotate(f"← random weights {row['mean']:.0f}", (0.005, y + offsets[method]), **place)
+            if row["mean"] < edge:
+                beyond.append(f"{style.look(method).label} {row['mean']:.0f}")
                 continue
             style.single(
                 axes, rows[(rows["dataset"] == name) & (rows["method"] == method)]["value"], y + offsets[method], method
             )
             style.mark(axes, row["mean"], y + offsets[method], (row["low"], row["high"]), method, horizontal=True)
+        if beyond:
+            place = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": style.SMALL - 1, "color": style.GREY}
+            axes.annotate(f"← {', '.join(beyond)}", (0.005, y - 0.42), **place)
     if not table["dataset"].isin(names).any():
         axes.tick_params(axis="x", labelbottom=False, length=0)
     axes.set_yticks(np.arange(len(names)), [style.dataset_label(name) for name in names])
