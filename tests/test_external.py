@@ -112,7 +112,9 @@ def test_encoders_of_a_notebook_may_have_blanks_in_their_paths(runs, tmp_path, c
     study = Notebook("test", scale="smoke")
     study.add_encoders(f"'{file}' \"{file}\"", 0)
     assert [source.file for source in study.encoders] == [file, file]
-    assert capsys.readouterr().out.count("two networks.pth: a is read; it also holds b\n") == 2
+    assert capsys.readouterr().out.count("two networks.pth: a is read; it also holds b; name another as FILE:NETWORK\n") == 2
+    study.add_encoders(f"'{file}:b'", 0)
+    assert [(source.file, source.which) for source in study.encoders] == [(file, "b")]
 
 
 def test_what_is_no_encoder_is_refused_and_not_executed(tmp_path):

@@ -346,7 +346,7 @@ def test_plan_counts_what_is_missing(runs):
     states = plan.set_index("run").state
     assert states[runs["sl"].config.name] in ("trained", "done")
     left = plan[plan.state == "missing"]
-    assert (left[left.variant != "strong"].images == 2 * 16 * 64).all()
+    assert (left[left.variant != "strong"].images == 2 * 6 * 64).all()
     assert (left.minutes >= 0).all()
     assert all(math.isfinite(value) for value in plan.minutes)
     with pytest.raises(InputError, match="did you mean 'quick'"):
