@@ -40,6 +40,11 @@ class Source:
     about: str
     citation: str
 
+    @property
+    def drawn(self) -> int | None:
+        """How many images of each class are drawn to be tested on; None of a set that has a test part."""
+        return self.test if isinstance(self.test, int) else None
+
 
 @functools.cache
 def sources() -> dict[str, Source]:
@@ -64,12 +69,11 @@ def fetch(name: str, size: int = 64) -> Path:
     resize = "none" if source.native else f"short side to {size} px (bilinear, antialiased), centre cut out"
     raw.mkdir(parents=True, exist_ok=True)
     with FileLock(raw.with_suffix(".lock")):
-        drawn = source.test if isinstance(source.test, int) else None
-        if not _is_packed(file, {"resize": resize, "test_of_each_class": drawn}):
+        if not _is_packed(file, {"resize": resize, "test_of_each_class": source.drawn}):
             arrays, classes = _download(name, source, raw, None if source.native else size)
             about = {"title": f"{name} ({source.about})", "classes": classes, "citation": source.citation, "flip": source.flip}
             about |= {"source": f"torchvision {source.dataset}", "resize": resize}
-            about |= {"test_of_each_class": drawn} if drawn else {}
+            about |= {"test_of_each_class": source.drawn} if source.drawn else {}
             if name in _coarse():
                 coarse = _coarse()[name]
                 number = {fine: index for index, members in enumerate(coarse.values()) for fine in members}
@@ -98,8 +102,10 @@ def _download(name: str, source: Source, folder: Path, size: int | None) -> tupl
     """Images (N, H, W, 3 or 1), labels and split (N,), and class names."""
     from torchvision import datasets
 
-    make, drawn = getattr(datasets, source.dataset), isinstance(source.test, int)
-    wanted = [(options, split) for split, parts in enumerate((source.train, [] if drawn else source.test)) for options in parts]
+    make = getattr(datasets, source.dataset)
+    wanted = [
+        (options, split) for split, parts in enumerate((source.train, [] if source.drawn else source.test)) for options in parts
+    ]
     try:
         parts = [(make(str(folder), download=True, **options), split) for options, split in wanted]
     except DOWNLOAD_FAILED as error:
@@ -111,8 +117,8 @@ def _download(name: str, source: Source, folder: Path, size: int | None) -> tupl
     except (OSError, SyntaxError) as error:  # as Pillow tells of what is cut off or no image
         raise RunError(f"{name}: an image cannot be read ({error}); delete {folder} and call again") from error
     images, labels, split = (numpy.array(column) for column in zip(*rows, strict=True))
-    if drawn:
-        split[first(torch.from_numpy(labels), source.test).numpy()] = 1
+    if source.drawn:
+        split[first(torch.from_numpy(labels), source.drawn).numpy()] = 1
     classes = getattr(parts[0][0], "classes", None) or range(int(labels.max()) + 1)
     return {"images": images, "labels": labels, "split": split}, [str(known) for known in classes]
 

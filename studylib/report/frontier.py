@@ -14,7 +14,7 @@ def frontier(
     single seeds, faint.
 
     Each measure of ``frame`` must come from one data set, or from means over several by `statistics.over_datasets`. The frame
-    is filled by methods that have learned; those far from SL's accuracy upstream (`FAR`) stand in a corner, with their values.
+    is filled by methods that have learned; those far below SL upstream (`style.FAR`) stand in a corner, with their values.
     A method that lacks one of the two measures is not drawn and is named below. ``published`` is ``papers.published("trex",
     "frontier")``: a panel of its own, hollow, since the data and the scale are others.
 
@@ -28,7 +28,7 @@ def frontier(
     means = table.dropna(subset="mean").pivot(index="method", columns="measure", values="mean")
     means = means.reindex(columns=[upstream, transfer]).dropna()
     drawn = style.ordered(means.index)
-    least = FAR * means[upstream].get("sl", 0.0) if style.measure_label(upstream).endswith("(%)") else float("-inf")
+    least = style.FAR * means[upstream].get("sl", 0.0) if style.measure_label(upstream).endswith("(%)") else float("-inf")
     far = [method for method in drawn if means.loc[method, upstream] < least]
     near = [method for method in drawn if method not in far]
     named = []
@@ -62,7 +62,6 @@ def frontier(
     return figure, data
 
 
-FAR = 0.8  # ours: of SL's accuracy upstream, below which a method would only stretch the frame
 PUBLISHED = {"upstream": "ImageNet-1K, top-1 (%)", "transfer": "Mean log-odds, 13 sets"}
 
 

@@ -25,6 +25,7 @@ FONT = 8  # points, the size of a caption
 SMALL = 7
 GREY = "0.45"
 FAINT = 0.8  # size of the lesser of two kinds of markers, as a share
+FAR = 0.8  # ours: of SL's accuracy, below which a method would only stretch the frame
 
 RC = {
     "font.family": ["STIXGeneral", "DejaVu Sans"],  # the second has the scripts that the first lacks

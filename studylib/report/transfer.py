@@ -27,7 +27,7 @@ def transfer(
         groups: title -> data sets, one block each, such as unseen concepts and other domains; by default all in one block.
             A data set named here without results keeps its row and says so.
 
-    Random weights, and methods far below SL (`FAR`), stand at the left edge with their values where they would stretch it.
+    Random weights, and methods far below SL (`style.FAR`), stand at the left edge with values where they would stretch it.
 
     Raises:
         InputError: several values for a seed on a data set, such as those of two protocols.
@@ -73,15 +73,12 @@ def _lacking(table: pd.DataFrame) -> str:
     return f"\nresults of some methods are missing: {', '.join(lacking)}" if lacking else ""
 
 
-FAR = 0.8  # ours: of SL's value, below which a method in the mean over data sets would only stretch the axis
-
-
 def _edge(table: pd.DataFrame) -> float:
-    """Where the axis begins if what is `FAR`, or random weights, lies farther below the others than these lie apart; else minus
-    infinity."""
+    """Where the axis begins if what is far below SL in the mean over sets, or random weights, lies farther below the others
+    than these lie apart; else minus infinity."""
     means = table.pivot(index="dataset", columns="method", values="mean")
     shares = means.div(means["sl"], axis=0).mean() if "sl" in means else pd.Series(dtype=float)
-    far = table["method"].isin(["random", *shares.index[shares < FAR]])
+    far = table["method"].isin(["random", *shares.index[shares < style.FAR]])
     least, most = table["low"].fillna(table["mean"])[~far].min(), table["high"].fillna(table["mean"])[~far].max()
     return least - 0.08 * (most - least) if table.loc[far, "mean"].min() < 2 * least - most else -math.inf
 
